@@ -1,0 +1,92 @@
+// Child processes for tests of the command line: start, signal, wait, read what they printed.
+//
+//   ChildProcess child({TESSERA_BINARY, "train", "--config", path});
+//   ProcessResult result = child.wait();
+//   EXPECT_EQ(result.status, 0) << result.output;
+#pragma once
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/temp_dir.h"
+
+namespace tessera::testing {
+
+struct ProcessResult {
+  int status = 0;      // exit status, or 128 + signal
+  std::string output;  // stdout and stderr together
+};
+
+class ChildProcess {
+ public:
+  // arguments[0] is the program. environment: NAME=value pairs on top of ours.
+  explicit ChildProcess(const std::vector<std::string>& arguments,
+                        const std::vector<std::string>& environment = {},
+                        const std::string& working_directory = ".") {
+    pid_ = fork();
+    if (pid_ < 0) throw std::runtime_error("fork failed");
+    if (pid_ == 0) exec(arguments, environment, working_directory);
+  }
+  ~ChildProcess() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+  }
+  ChildProcess(const ChildProcess&) = delete;
+  ChildProcess& operator=(const ChildProcess&) = delete;
+
+  void signal(int number) const { kill(pid_, number); }
+
+  ProcessResult wait() {
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    std::ostringstream text;
+    text << std::ifstream(output_path(), std::ios::binary).rdbuf();
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), text.str()};
+  }
+
+ private:
+  std::string output_path() const { return (folder_.path() / "output").string(); }
+
+  [[noreturn]] void exec(const std::vector<std::string>& arguments,
+                         const std::vector<std::string>& environment,
+                         const std::string& working_directory) const {
+    const int output = open(output_path().c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    if (chdir(working_directory.c_str()) != 0) _exit(126);
+    for (const std::string& pair : environment) {
+      const size_t equals = pair.find('=');
+      setenv(pair.substr(0, equals).c_str(), pair.substr(equals + 1).c_str(), 1);
+    }
+    std::vector<char*> argv;
+    for (const std::string& argument : arguments)
+      argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+
+  TempDir folder_;
+  pid_t pid_ = -1;
+};
+
+inline ProcessResult run_process(const std::vector<std::string>& arguments,
+                                 const std::vector<std::string>& environment = {},
+                                 const std::string& working_directory = ".") {
+  return ChildProcess(arguments, environment, working_directory).wait();
+}
+
+}  // namespace tessera::testing
