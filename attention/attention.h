@@ -1,0 +1,72 @@
+// The attention entry point: typed inputs, typed options, and the operator a layer owns.
+//
+//   AttentionOp attend = registry.make("sdpa");
+//   AttentionOutput out = attend(q_BTHD, k_BSKD, v_BSKD, masks.at("global"), {.scale = 0.125});
+//
+// Score pipeline, the same in every backend:
+//   s = scale * q.k ;  s = soft_cap * tanh(s / soft_cap) ;  s += bias + slope_h * (kv - q) ;  s =
+//   -inf where masked out = sum_j exp(s_j - logaddexp(lse, sink_h)) v_j ;  lse = logsumexp_j(s_j),
+//   natural log, without the sink
+// Query head h reads key/value head h / (H / K). A query that may attend to nothing has out = 0,
+// lse = -inf and gradient 0 in every backend.
+//
+// Shape legend: B batch, T query tokens, S key tokens, H query heads, K key/value heads (H % K ==
+// 0), D head dim, E value head dim.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "attention/block_mask.h"
+
+namespace tessera {
+
+struct AttentionOptions {
+  std::optional<double> scale{};  // default 1 / sqrt(D)
+  std::optional<double> soft_cap{};
+
+  // Undefined tensors are options that are not used. All three are differentiable in a backend that
+  // supports them.
+  at::Tensor sinks_H{};         // learned logits that take part in the softmax only
+  at::Tensor bias_BHTS{};       // added to the scores; each dimension may be 1
+  at::Tensor alibi_slopes_H{};  // by query head
+
+  bool return_lse = false;
+  bool return_weights = false;
+};
+
+struct AttentionOutput {
+  at::Tensor out_BTHE{};  // dtype of q
+
+  // float32 (float64 for float64 inputs), differentiable; only with return_lse / return_weights.
+  at::Tensor lse_BHT{};
+  at::Tensor weights_BHTS{};
+};
+
+using AttentionFn = std::function<AttentionOutput(
+    const at::Tensor& q_BTHD, const at::Tensor& k_BSKD, const at::Tensor& v_BSKE,
+    const BlockMask& mask, const AttentionOptions& options)>;
+
+// A backend's function together with its name: what a layer owns as its `inner_attention`.
+class AttentionOp {
+ public:
+  AttentionOp(std::string name, AttentionFn function);
+
+  const std::string& name() const { return name_; }
+
+  // Throws c10::Error, with the shapes got and expected, when inputs and mask do not fit together:
+  // ranks, head counts, mask batch / heads neither 1 nor equal, mask lengths different from T and
+  // S, mixed dtypes or devices.
+  AttentionOutput operator()(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
+                             const at::Tensor& v_BSKE, const BlockMask& mask,
+                             const AttentionOptions& options = {}) const;
+
+ private:
+  std::string name_;
+  AttentionFn function_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,56 @@
+// What the copies of a BlockMask share: its arrays, and what is derived from them once. Internal to
+// attention/.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "attention/block_mask.h"
+
+namespace tessera {
+
+struct BlockMask::Shared {
+  explicit Shared(BlockMaskData mask_data) : data(std::move(mask_data)) {}
+
+  const BlockMaskData data;
+
+  std::mutex mutex;  // guards what follows
+  std::optional<bool> causal;
+  std::vector<at::Tensor> square_forms;  // dense and additive forms, told apart by dtype and device
+};
+
+// What the bits of a tile say of its in-range pairs. Exact; bits out of range must be zero.
+TileVerdict tile_verdict(const uint64_t* words, int64_t words_per_row, int64_t num_queries,
+                         int64_t num_keys);
+
+// Throws c10::Error that names the first size that is not in 1 to 2^31 - 1.
+void check_mask_shape(const MaskShape& shape);
+
+// Row of tiles in BlockMaskData::row_offsets; a broadcast batch or head dimension has index 0 for
+// all.
+inline int64_t tile_row(const BlockMaskData& data, int64_t b, int64_t h, int64_t q_block) {
+  const MaskShape& shape = data.shape;
+  const int64_t group = (shape.batch == 1 ? 0 : b) * shape.heads + (shape.heads == 1 ? 0 : h);
+  return group * data.num_q_blocks() + q_block;
+}
+
+inline c10::ArrayRef<BlockRun> runs_of_row(const BlockMaskData& data, int64_t row) {
+  const int32_t begin = data.row_offsets[row];
+  return {data.runs.data() + begin, static_cast<size_t>(data.row_offsets[row + 1] - begin)};
+}
+
+// Words of one bit tile.
+inline int64_t words_per_tile(const BlockMaskData& data) {
+  return data.shape.block.q * data.words_per_row();
+}
+
+// In-range tokens of a block; the last one may be cut short.
+inline TokenRange block_tokens(int64_t block, int64_t block_size, int64_t length) {
+  return {block * block_size, std::min((block + 1) * block_size, length)};
+}
+
+}  // namespace tessera
