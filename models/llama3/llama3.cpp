@@ -1,0 +1,229 @@
+// Shape legend: B rows, T tokens, D model dim, H query heads, K key/value heads, E head dim, F ffn
+// dim, V vocabulary.
+#include "models/llama3/llama3.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/aminmax.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+
+#include <cmath>
+#include <deque>
+
+#include "attention/mask_parser.h"
+#include "models/layers.h"
+
+namespace tessera {
+namespace {
+
+using at::Tensor;
+
+constexpr const char* kGlobalMask = "global";
+
+// A parameter on the meta device, listed in its block.
+void declare(Block& block, Tensor& member, const std::string& name, at::IntArrayRef sizes,
+             const InitSpec& init) {
+  member = at::empty(sizes, at::TensorOptions().device(at::kMeta).dtype(at::kFloat));
+  block.slots.push_back({name, &member, init});
+}
+
+// TorchTitan cuts these at +-2, which is a hundred standard deviations: not truncated in effect.
+InitSpec linear_init(double std) { return InitSpec::truncated_normal(std, -2.0, 2.0); }
+
+InitSpec head_init(int64_t dim) {
+  const double std = 1.0 / std::sqrt(static_cast<double>(dim));
+  return InitSpec::truncated_normal(std, -3 * std, 3 * std);
+}
+
+struct Attention {
+  Attention(const Llama3Config& config, const AttentionOp& op, Block& block, double output_std)
+      : head_dim(config.head_dim), inner_attention(op) {
+    const int64_t q_dim = config.n_heads * head_dim, kv_dim = config.n_kv_heads * head_dim;
+    const std::string prefix = block.name + ".attention.";
+    declare(block, wq, prefix + "wq.weight", {q_dim, config.dim}, linear_init(0.02));
+    declare(block, wk, prefix + "wk.weight", {kv_dim, config.dim}, linear_init(0.02));
+    declare(block, wv, prefix + "wv.weight", {kv_dim, config.dim}, linear_init(0.02));
+    declare(block, wo, prefix + "wo.weight", {config.dim, q_dim}, linear_init(output_std));
+  }
+
+  Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope) const {
+    const Tensor q_BTHE = project(x_BTD, wq).unflatten(-1, {-1, head_dim});
+    const Tensor k_BTKE = project(x_BTD, wk).unflatten(-1, {-1, head_dim});
+    const Tensor v_BTKE = project(x_BTD, wv).unflatten(-1, {-1, head_dim});
+    const AttentionOutput attended =
+        inner_attention(apply_rope(q_BTHE, rope), apply_rope(k_BTKE, rope), v_BTKE, mask);
+    return project(attended.out_BTHE.flatten(-2), wo);
+  }
+
+  int64_t head_dim;
+  Tensor wq, wk, wv, wo;
+  AttentionOp inner_attention;
+};
+
+struct FeedForward {
+  FeedForward(const Llama3Config& config, Block& block, double output_std) {
+    const std::string prefix = block.name + ".feed_forward.";
+    declare(block, w1, prefix + "w1.weight", {config.ffn_dim, config.dim}, linear_init(0.02));
+    declare(block, w2, prefix + "w2.weight", {config.dim, config.ffn_dim}, linear_init(output_std));
+    declare(block, w3, prefix + "w3.weight", {config.ffn_dim, config.dim}, linear_init(output_std));
+  }
+
+  Tensor forward(const Tensor& x_BTD) const { return swiglu(x_BTD, w1, w2, w3); }
+
+  Tensor w1, w2, w3;
+};
+
+double layer_output_std(const Llama3Config& config, int64_t layer) {
+  const int64_t depth = config.depth_init ? layer + 1 : config.n_layers;
+  return 0.02 / std::sqrt(2.0 * static_cast<double>(depth));
+}
+
+struct Layer {
+  Layer(const Llama3Config& config, const AttentionOp& op, int64_t index)
+      : block{.name = "layers." + std::to_string(index)},
+        eps(config.norm_eps),
+        attention(config, op, block, layer_output_std(config, index)),
+        feed_forward(config, block, layer_output_std(config, index)) {
+    const InitSpec ones = InitSpec::constant(1.0);
+    declare(block, attention_norm, block.name + ".attention_norm.weight", {config.dim}, ones);
+    declare(block, ffn_norm, block.name + ".ffn_norm.weight", {config.dim}, ones);
+  }
+  Layer(const Layer&) = delete;
+
+  Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope) const {
+    const Tensor h_BTD =
+        x_BTD + attention.forward(rms_normalize(x_BTD, attention_norm, eps), mask, rope);
+    return h_BTD + feed_forward.forward(rms_normalize(h_BTD, ffn_norm, eps));
+  }
+
+  Block block;
+  double eps;
+  Attention attention;
+  FeedForward feed_forward;
+  Tensor attention_norm, ffn_norm;
+};
+
+// On another device a look at the values would wait for the device; its embedding kernel asserts.
+void check_token_range(const Tensor& tokens_BT, int64_t vocab_size) {
+  if (!tokens_BT.is_cpu() || tokens_BT.numel() == 0) return;
+  const auto [low, high] = at::aminmax(tokens_BT);
+  TORCH_CHECK(low.item<int64_t>() >= 0 && high.item<int64_t>() < vocab_size, "tokens range from ",
+              low.item<int64_t>(), " to ", high.item<int64_t>(), ", expected 0 to ", vocab_size - 1,
+              " (vocab_size ", vocab_size, ")");
+}
+
+void check_forward_inputs(const Llama3Config& config, const Tensor& tokens_BT,
+                          const Tensor& positions_BT) {
+  TORCH_CHECK(tokens_BT.defined() && tokens_BT.dim() == 2 && tokens_BT.scalar_type() == at::kLong,
+              "tokens are ", tokens_BT.toString(), " ",
+              tokens_BT.defined() ? tokens_BT.sizes() : at::IntArrayRef(),
+              ", expected Long [B, T]");
+  TORCH_CHECK(tokens_BT.size(1) <= config.max_seq_len, "tokens have ", tokens_BT.size(1),
+              " per row, expected at most max_seq_len, which is ", config.max_seq_len);
+  TORCH_CHECK(positions_BT.defined(),
+              "inputs.positions_BT is undefined, expected the batch's positions [B, T]");
+  TORCH_CHECK(positions_BT.sizes() == tokens_BT.sizes() && positions_BT.scalar_type() == at::kLong,
+              "inputs.positions_BT is ", positions_BT.toString(), " ", positions_BT.sizes(),
+              ", expected Long ", tokens_BT.sizes(), " as the tokens");
+  check_token_range(tokens_BT, config.vocab_size);
+}
+
+}  // namespace
+
+struct Llama3::Modules {
+  Modules(const Llama3Config& config, const AttentionOp& op)
+      : embedding_block{.name = "tok_embeddings"}, norm_output_block{.name = "norm_output"} {
+    // A tied embedding starts as the head: with N(0, 1) the first logits would have a deviation of
+    // sqrt(dim).
+    declare(embedding_block, tok_embeddings, "tok_embeddings.weight",
+            {config.vocab_size, config.dim},
+            config.tied_embeddings ? head_init(config.dim) : InitSpec::normal(1.0));
+    for (int64_t i = 0; i < config.n_layers; ++i) layers.emplace_back(config, op, i);
+    declare(norm_output_block, norm, "norm.weight", {config.dim}, InitSpec::constant(1.0));
+    if (!config.tied_embeddings) {
+      declare(norm_output_block, output, "output.weight", {config.vocab_size, config.dim},
+              head_init(config.dim));
+    }
+  }
+  Modules(const Modules&) = delete;
+
+  bool tied() const { return !output.defined(); }
+  const Tensor& head_weight() const { return tied() ? tok_embeddings : output; }
+  Block& head_block() { return tied() ? embedding_block : norm_output_block; }
+
+  Block embedding_block;
+  Tensor tok_embeddings;
+  std::deque<Layer> layers;  // addresses of members are slots: elements never move
+  Block norm_output_block;
+  Tensor norm, output;
+};
+
+Llama3::Llama3(const Llama3Config& config, const AttentionOp& attention) : config_(config) {
+  config_.check();
+  modules_ = std::make_unique<Modules>(config_, attention);
+}
+
+Llama3::~Llama3() = default;
+
+AttentionMasks Llama3::get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,
+                                           const Tokenizer& /*tokenizer*/,
+                                           const Extras& /*extras*/) const {
+  const MaskMod rule = parse_mask(config_.mask_rule, {batch.document_ids_BT});
+  const int64_t rows = rule.batch_size() == 1 ? 1 : batch.batch_size();
+  const MaskShape shape{
+      .batch = rows, .heads = 1, .q_len = batch.seq_len(), .kv_len = batch.seq_len()};
+  return {{kGlobalMask, create_mask_fn(rule, shape)}};
+}
+
+Tensor Llama3::trunk(const Tensor& tokens_BT, const AttentionMasks& masks,
+                     const ForwardInputs& inputs) {
+  check_forward_inputs(config_, tokens_BT, inputs.positions_BT);
+  Modules& m = *modules_;
+  TORCH_CHECK(!m.tok_embeddings.is_meta(),
+              "llama3: the parameters are on the meta device; materialise them before a forward");
+  const BlockMask mask = masks.at(kGlobalMask);
+  const at::ScalarType rope_type =
+      m.tok_embeddings.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const RopeTable rope = rope_table(inputs.positions_BT, config_.head_dim, config_.rope_theta,
+                                    config_.rope_scaling, rope_type);
+
+  Tensor h_BTD = run_segment(m.embedding_block, tokens_BT, [&m](const Tensor& tokens) {
+    return at::embedding(m.tok_embeddings, tokens);
+  });
+  for (Layer& layer : m.layers) {
+    h_BTD = run_segment(layer.block, h_BTD, [&layer, mask, rope](const Tensor& x_BTD) {
+      return layer.forward(x_BTD, mask, rope);
+    });
+  }
+  return run_segment(m.norm_output_block, h_BTD, [&m, eps = config_.norm_eps](const Tensor& x_BTD) {
+    return rms_normalize(x_BTD, m.norm, eps);
+  });
+}
+
+// A tied head runs as a segment of the embedding's block, which owns the weight.
+Tensor Llama3::head(const Tensor& hidden_BTD) {
+  Modules& m = *modules_;
+  return run_segment(m.head_block(), hidden_BTD,
+                     [&m](const Tensor& x_BTD) { return project(x_BTD, m.head_weight()); });
+}
+
+Tensor Llama3::head_weight() const { return modules_->head_weight(); }
+
+std::vector<Block*> Llama3::blocks() {
+  std::vector<Block*> blocks = {&modules_->embedding_block};
+  for (Layer& layer : modules_->layers) blocks.push_back(&layer.block);
+  blocks.push_back(&modules_->norm_output_block);
+  return blocks;
+}
+
+int64_t Llama3::num_flops_per_token(int64_t seq_len) const {
+  // A tied embedding is the head's matrix and counts.
+  const int64_t lookup_only = config_.tied_embeddings ? 0 : config_.vocab_size * config_.dim;
+  const int64_t scores = config_.n_layers * config_.n_heads * config_.head_dim * seq_len;
+  return 6 * (config_.num_parameters() - lookup_only) + 12 * scores;
+}
+
+std::string Llama3::description() const { return "llama3 " + config_.flavor; }
+
+}  // namespace tessera

@@ -1,0 +1,96 @@
+// Llama 3: pre-norm transformer with grouped-query attention, RoPE and SwiGLU, as TorchTitan lays
+// it out.
+//
+// One internal layout: TorchTitan's. RoPE rotates adjacent pairs (2i, 2i + 1) of a head; Hugging
+// Face rotates halves (i, i + D/2), so weights from there have the rows of wq and wk permuted on
+// import (llama3/hf.h).
+//
+// Parameter names are TorchTitan's: tok_embeddings.weight, layers.N.attention.{wq,wk,wv,wo}.weight,
+// layers.N.feed_forward.{w1,w2,w3}.weight, layers.N.{attention_norm,ffn_norm}.weight, norm.weight,
+// output.weight (absent when tied).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention/attention.h"
+#include "attention/registry.h"
+#include "models/model.h"
+#include "models/rope.h"
+
+namespace tessera {
+
+struct Llama3Config {
+  std::string flavor = "debugmodel";
+  int64_t dim = 256;
+  int64_t n_layers = 6;
+  int64_t n_heads = 16;
+  int64_t n_kv_heads = 16;
+  int64_t head_dim = 16;
+  int64_t ffn_dim = 768;
+  int64_t vocab_size = 2048;
+  double norm_eps = 1e-5;
+  double rope_theta = 500000.0;
+  std::optional<RopeScaling> rope_scaling = RopeScaling{};
+  bool tied_embeddings = false;
+  int64_t max_seq_len = 131072;
+
+  // wo, w2 and w3 of layer l start with std 0.02 / sqrt(2 (l + 1)); without, with 2 * n_layers
+  // below the root.
+  bool depth_init = true;
+
+  // Rule of the layers' masks, a string that mask_parser understands; document boundaries come from
+  // the batch.
+  std::string mask_rule = "causal & document";
+
+  // Parameters, by arithmetic; equals Model::num_parameters().
+  int64_t num_parameters() const;
+
+  // Throws c10::Error naming the field, its value and what is expected.
+  void check() const;
+};
+
+// FFN width of TorchTitan: int(multiplier * int(8 dim / 3)), rounded up to a multiple of
+// multiple_of.
+int64_t llama3_ffn_dim(int64_t dim, double multiplier, int64_t multiple_of);
+
+// Flavors: debugmodel, 1B, 3B, 8B, 70B, 405B; each also as <flavor>_flex_attn or <flavor>_flex,
+// TorchTitan's names for the block-causal variant. Throws c10::Error that lists them. 1B and 3B are
+// Llama 3.2's: tied embeddings and a RoPE factor of 32, as in their config.json on the hub
+// (TorchTitan after v0.2 leaves the factor at Llama 3.1's 8).
+Llama3Config llama3_flavor(const std::string& flavor);
+std::vector<std::string> llama3_flavors();
+
+struct ModelRequest;  // models/registry.h
+std::unique_ptr<Model> make_llama3(const ModelRequest& request, const AttentionRegistry& attention);
+
+class Llama3 final : public Model {
+ public:
+  // On the meta device; attention is what every layer owns as its inner_attention.
+  Llama3(const Llama3Config& config, const AttentionOp& attention);
+  ~Llama3() override;
+
+  // {"global": config.mask_rule}, built by one call of create_mask_fn.
+  AttentionMasks get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,
+                                     const Tokenizer& tokenizer,
+                                     const Extras& extras) const override;
+  at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
+                   const ForwardInputs& inputs) override;
+  at::Tensor head(const at::Tensor& hidden_BTD) override;
+  at::Tensor head_weight() const override;
+  std::vector<Block*> blocks() override;
+  int64_t num_flops_per_token(int64_t seq_len) const override;
+  std::string description() const override;
+
+  const Llama3Config& config() const { return config_; }
+
+ private:
+  struct Modules;
+  Llama3Config config_;
+  std::unique_ptr<Modules> modules_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,85 @@
+// The contract between a model and the trainer.
+//
+// A model reads like its paper: no rank, no degree, no device in a forward. It is built on the meta
+// device, lists its parameters as slots in blocks, and is handed its masks explicitly: it stores
+// none and its layers build none.
+//
+//   AttentionMasks masks = model.get_attention_masks(create_block_mask, batch, tokenizer, extras);
+//   // per microbatch Tensor logits_BTV = model.forward(batch.tokens_BT, masks, {.positions_BT =
+//   batch.positions_BT});
+//
+// Shape legend: B rows, T tokens, D model dim, V vocabulary.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "attention/attention_masks.h"
+#include "data/batch.h"
+#include "data/tokenizer.h"
+#include "parallel/segment.h"
+#include "parallel/slot.h"
+
+namespace tessera {
+
+// What goes with a forward besides tokens and masks; nothing here has a gradient.
+struct ForwardInputs {
+  at::Tensor positions_BT = {};  // int64, RoPE positions
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  // Builds this model's masks for one microbatch by calling create_mask_fn once per kind of layer.
+  virtual AttentionMasks get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,
+                                             const Tokenizer& tokenizer,
+                                             const Extras& extras) const = 0;
+
+  // Hidden states after the final norm, [B, T, D]. input: tokens int64 [B, T].
+  virtual at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
+                           const ForwardInputs& inputs) = 0;
+
+  // Logits [B, T, V] of hidden states [B, T, D].
+  virtual at::Tensor head(const at::Tensor& hidden_BTD) = 0;
+
+  // The head's weight [V, D], for losses that never hold the whole logits. Shares storage and
+  // gradient with its slot.
+  virtual at::Tensor head_weight() const = 0;
+
+  at::Tensor forward(const at::Tensor& input, const AttentionMasks& masks,
+                     const ForwardInputs& inputs) {
+    return head(trunk(input, masks, inputs));
+  }
+
+  // Units in the order of the forward pass: embedding, each transformer layer, the head with its
+  // norm. Addresses stay valid for the model's life.
+  virtual std::vector<Block*> blocks() = 0;
+
+  // Floating-point operations of forward and backward per token at this row length, as TorchTitan
+  // counts them (6 per weight without the embedding + 12 * L * H * head_dim * seq_len; no discount
+  // for masks).
+  virtual int64_t num_flops_per_token(int64_t seq_len) const = 0;
+
+  // One line for the start banner, e.g. "llama3 debugmodel".
+  virtual std::string description() const = 0;
+
+  // All slots of all blocks, in order. A tied parameter has one slot.
+  std::vector<ParameterSlot> parameters();
+  int64_t num_parameters();
+
+ protected:
+  Model() = default;
+};
+
+// Fills every parameter as its slot says (models/init.h): the same seed gives the same bits. The
+// parameters must have storage (parallel/flat_parameters.h); throws c10::Error naming one that has
+// none.
+void initialize_parameters(Model& model, uint64_t seed);
+
+}  // namespace tessera

@@ -1,0 +1,35 @@
+// Models by name and flavor, as `[model] name` and `flavor` choose them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/registry.h"
+#include "models/model.h"
+
+namespace tessera {
+
+// What the trainer says of the model it wants; each field is a key of [model] or [training].
+struct ModelRequest {
+  std::string name = "llama3";
+  std::string flavor = "debugmodel";
+  std::string attention = "sdpa";               // backend, a name in the registry
+  std::string attn_mask_type = "block_causal";  // or "causal"
+  std::string mask = "";  // rule string; overrides attn_mask_type when not empty
+  int64_t max_seq_len = 2048;
+};
+
+// A model on the meta device. Throws c10::Error that names the field and, for names, lists what
+// there is.
+std::unique_ptr<Model> make_model(const ModelRequest& request, const AttentionRegistry& attention);
+
+std::vector<std::string> model_names();
+std::vector<std::string> model_flavors(const std::string& name);
+
+// For families: the rule that mask or attn_mask_type ask for ("causal", "causal & document"), its
+// syntax checked.
+std::string requested_mask_rule(const ModelRequest& request);
+
+}  // namespace tessera
