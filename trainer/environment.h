@@ -1,0 +1,18 @@
+// The process's place in a launch. The only file that reads environment variables.
+#pragma once
+
+#include <cstdint>
+
+namespace tessera {
+
+struct Environment {
+  int64_t rank = 0;
+  int64_t world_size = 1;
+  int64_t local_rank = 0;
+};
+
+// From torchrun's RANK, WORLD_SIZE and LOCAL_RANK; a single process without them. Throws
+// std::invalid_argument naming the variable and its value when one is not a number or out of range.
+Environment read_environment();
+
+}  // namespace tessera

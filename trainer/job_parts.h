@@ -1,0 +1,55 @@
+// What a JobConfig asks for, as the types of the parts below: the only place that translates
+// configuration keys.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+
+#include "configs/job_config.h"
+#include "data/dataloader.h"
+#include "models/registry.h"
+#include "trainer/environment.h"
+#include "trainer/lr_schedule.h"
+#include "trainer/parameter_store.h"
+#include "trainer/run_summary.h"
+#include "trainer/training_step.h"
+
+namespace tessera {
+
+// The device of this rank: CUDA device `local_rank` when LibTorch has one, else the CPU.
+at::Device choose_device(const Environment& environment);
+
+// The device's name: the driver's for a CUDA card (nothing when cards of several kinds are there),
+// the processor's for the CPU.
+std::string device_name(at::Device device);
+
+// The type that a validated dtype key names: "float32", "bfloat16" or "float16".
+at::ScalarType scalar_type(const std::string& name);
+
+ModelRequest model_request(const JobConfig& config);
+ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device);
+TrainingStepOptions training_step_options(const JobConfig& config);
+LrScheduleOptions lr_schedule_options(const JobConfig& config);
+
+// Every how many layers activations are recomputed; 0 is none, 1 all.
+int64_t recompute_every_nth_layer(const JobConfig& config);
+
+// The seed of initial weights and document order; 0 when the configuration gives none, so that runs
+// repeat by default.
+uint64_t job_seed(const JobConfig& config);
+
+// Opens training.dataset. Throws c10::Error naming training.dataset_path when there is nothing to
+// read.
+std::unique_ptr<TextSource> open_dataset(const JobConfig& config);
+DataLoaderOptions dataloader_options(const JobConfig& config);
+
+// Bytes that the job will write below its dump folder at least, for the check before training
+// starts.
+int64_t expected_output_bytes(const JobConfig& config, int64_t num_parameters);
+
+BannerInfo banner_info(const JobConfig& config, Model& model, const Tokenizer& tokenizer,
+                       int64_t num_documents, at::Device device);
+
+}  // namespace tessera

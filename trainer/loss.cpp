@@ -1,0 +1,124 @@
+#include "trainer/loss.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_log_softmax.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "data/batch.h"
+
+namespace tessera {
+namespace {
+
+namespace ag = torch::autograd;
+
+at::ScalarType accumulation_dtype(at::ScalarType dtype) {
+  return dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// Loss of one chunk, and (when asked) d loss / d logits. N tokens of the chunk.
+struct ChunkLoss {
+  at::Tensor sum;
+  at::Tensor d_logits_NV;  // undefined unless asked for
+};
+
+ChunkLoss chunk_loss(const at::Tensor& hidden_ND, const at::Tensor& weight_VD,
+                     const at::Tensor& labels_N, bool with_gradient) {
+  at::Tensor logits_NV = at::mm(hidden_ND, weight_VD.t());
+  logits_NV = logits_NV.to(accumulation_dtype(logits_NV.scalar_type()));
+  at::Tensor log_p_NV = at::_log_softmax(logits_NV, 1, false);
+  const at::Tensor ignored_N1 = labels_N.eq(kIgnoreLabel).unsqueeze(1);
+  const at::Tensor index_N1 = labels_N.unsqueeze(1).masked_fill(ignored_N1, 0);
+
+  ChunkLoss loss;
+  loss.sum = log_p_NV.gather(1, index_N1).masked_fill_(ignored_N1, 0).sum().neg_();
+  if (with_gradient) {
+    at::Tensor p_NV = log_p_NV.exp_();
+    p_NV.scatter_add_(1, index_N1, at::zeros({}, p_NV.options()).sub_(1).expand_as(index_N1));
+    loss.d_logits_NV = p_NV.masked_fill_(ignored_N1, 0).to(hidden_ND.scalar_type());
+  }
+  return loss;
+}
+
+struct CrossEntropySum : ag::Function<CrossEntropySum> {
+  static at::Tensor forward(ag::AutogradContext* context, const at::Tensor& hidden_ND,
+                            const at::Tensor& weight_VD, const at::Tensor& labels_N,
+                            int64_t chunk_tokens, bool with_gradient) {
+    const auto dtype = accumulation_dtype(hidden_ND.scalar_type());
+    at::Tensor sum = at::zeros({}, hidden_ND.options().dtype(dtype));
+    at::Tensor d_hidden_ND, d_weight_VD;
+    if (with_gradient) {
+      d_hidden_ND = at::empty_like(hidden_ND);
+      d_weight_VD = at::zeros(weight_VD.sizes(), weight_VD.options().dtype(dtype));
+    }
+    for (int64_t begin = 0; begin < hidden_ND.size(0); begin += chunk_tokens) {
+      const int64_t tokens = std::min(chunk_tokens, hidden_ND.size(0) - begin);
+      const at::Tensor chunk_ND = hidden_ND.narrow(0, begin, tokens);
+      const ChunkLoss loss =
+          chunk_loss(chunk_ND, weight_VD, labels_N.narrow(0, begin, tokens), with_gradient);
+      sum += loss.sum;
+      if (with_gradient) {
+        at::Tensor d_chunk_ND = d_hidden_ND.narrow(0, begin, tokens);
+        at::mm_out(d_chunk_ND, loss.d_logits_NV, weight_VD);
+        if (d_weight_VD.scalar_type() == chunk_ND.scalar_type()) {
+          d_weight_VD.addmm_(loss.d_logits_NV.t(), chunk_ND);
+        } else {
+          d_weight_VD += at::mm(loss.d_logits_NV.t(), chunk_ND);
+        }
+      }
+    }
+    context->save_for_backward({d_hidden_ND, d_weight_VD});
+    return sum;
+  }
+
+  static ag::variable_list backward(ag::AutogradContext* context, ag::variable_list d_sum) {
+    const ag::variable_list saved = context->get_saved_variables();
+    at::Tensor d_hidden_ND = saved[0].mul(d_sum[0].to(saved[0].scalar_type()));
+    at::Tensor d_weight_VD = saved[1].mul(d_sum[0]);
+    return {d_hidden_ND, d_weight_VD, at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+void check_inputs(const at::Tensor& hidden_BTD, const at::Tensor& weight_VD,
+                  const at::Tensor& labels_BT, int64_t chunk_tokens) {
+  TORCH_CHECK(
+      hidden_BTD.dim() == 3 && weight_VD.dim() == 2 && hidden_BTD.size(2) == weight_VD.size(1),
+      "cross_entropy_sum: hidden states ", hidden_BTD.sizes(), " and weight ", weight_VD.sizes(),
+      " do not fit; expected [B, T, D] and [V, D]");
+  TORCH_CHECK(
+      labels_BT.scalar_type() == at::kLong && labels_BT.sizes() == hidden_BTD.sizes().slice(0, 2),
+      "cross_entropy_sum: labels are ", labels_BT.scalar_type(), " ", labels_BT.sizes(),
+      "; expected Long of shape ", hidden_BTD.sizes().slice(0, 2));
+  TORCH_CHECK(chunk_tokens >= 1, "cross_entropy_sum: chunk_tokens is ", chunk_tokens,
+              "; expected at least 1");
+}
+
+}  // namespace
+
+int64_t loss_chunk_tokens(int64_t vocab_size) {
+  constexpr int64_t kLogitsAtOnce = int64_t{1} << 20;
+  constexpr int64_t kFewestTokens =
+      256;  // fewer make the products with the head's weight inefficient
+  return std::max(kFewestTokens, kLogitsAtOnce / std::max<int64_t>(vocab_size, 1));
+}
+
+at::Tensor cross_entropy_sum(const at::Tensor& hidden_BTD, const at::Tensor& weight_VD,
+                             const at::Tensor& labels_BT, int64_t chunk_tokens) {
+  check_inputs(hidden_BTD, weight_VD, labels_BT, chunk_tokens);
+  const at::Tensor labels_N = labels_BT.reshape({-1});
+  const int64_t vocab_size = weight_VD.size(0);
+  const at::Tensor bad_N =
+      labels_N.ne(kIgnoreLabel).logical_and_(labels_N.lt(0).logical_or_(labels_N.ge(vocab_size)));
+  TORCH_CHECK(!bad_N.any().item<bool>(), "cross_entropy_sum: label ",
+              labels_N.masked_select(bad_N)[0].item<int64_t>(),
+              " is outside the vocabulary; expected 0 to ", vocab_size - 1, " or ", kIgnoreLabel);
+  const bool with_gradient =
+      at::GradMode::is_enabled() && (hidden_BTD.requires_grad() || weight_VD.requires_grad());
+  return CrossEntropySum::apply(hidden_BTD.reshape({-1, hidden_BTD.size(2)}), weight_VD, labels_N,
+                                chunk_tokens, with_gradient);
+}
+
+}  // namespace tessera

@@ -1,0 +1,29 @@
+// How much memory the run has used at most, and how much there is.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <optional>
+#include <string>
+
+namespace tessera {
+
+// In GiB (2^30 bytes); nothing where it cannot be known.
+struct MemoryUse {
+  std::optional<double> peak_gib = {};
+  std::optional<double> total_gib = {};
+};
+
+// CPU: the peak resident set of this process since it started (VmHWM of /proc/self/status), and the
+// machine's memory or the control group's limit, whichever is less. Other devices: the peak that
+// LibTorch's caching allocator has reserved there (TorchTitan's figure) and the card's memory;
+// nothing before the allocator is initialised or where the device type has no such allocator.
+MemoryUse memory_use(c10::Device device);
+
+// The two sources of the CPU figures, for tests: the value of `key` (kB) in a /proc status file,
+// and a limit in bytes from a control-group file ("max" is none). Nothing where the file or the
+// value is missing.
+std::optional<double> gib_from_status_file(const std::string& path, const std::string& key);
+std::optional<double> gib_from_limit_file(const std::string& path);
+
+}  // namespace tessera

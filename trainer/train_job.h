@@ -1,0 +1,80 @@
+// A training job: everything between a validated configuration and the files that a run leaves
+// behind.
+//
+//   TrainJob job(config, read_environment(), log);
+//   const JobEnd end = job.run([&] { return interrupt.requested(); });
+//
+// Below job.dump_folder: metrics.jsonl (a record per step), loss.svg, config.toml (as resolved),
+// train.log, and, when enabled, checkpoint/step-N/.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention/registry.h"
+#include "configs/job_config.h"
+#include "data/dataloader.h"
+#include "models/model.h"
+#include "trainer/environment.h"
+#include "trainer/job_checkpoints.h"
+#include "trainer/logging.h"
+#include "trainer/metrics.h"
+#include "trainer/parameter_store.h"
+#include "trainer/progress.h"
+#include "trainer/training_step.h"
+
+namespace tessera {
+
+enum class JobEnd { kFinished, kInterrupted };
+
+class TrainJob {
+ public:
+  // Builds the model, opens the data set, proves the dump folder writable, loads the checkpoint to
+  // go on from, and prints the start banner. Throws c10::Error (or ConfigError) before any work is
+  // lost.
+  TrainJob(const JobConfig& config, const Environment& environment);
+  ~TrainJob();
+
+  // Trains until training.steps are done or stop_requested() is true after a step. Whatever ends
+  // it, also an exception, metrics and curve are on disk. Throws NonFiniteError with the step's
+  // number when the loss stops being a number.
+  JobEnd run(const std::function<bool()>& stop_requested);
+
+ private:
+  struct Timing {
+    double data_s = 0;
+    double step_s = 0;
+  };
+
+  void build_model();
+  void open_outputs();
+  void start_from_checkpoint();
+  void check_vocabulary() const;
+  std::vector<Batch> next_microbatches();
+  StepRecord run_step(int64_t step);
+  StepRecord make_record(int64_t step, const StepResult& result, double lr,
+                         const Timing& timing) const;
+  void report(const StepRecord& record);
+  void write_curve();
+  void say_where_files_are() const;
+
+  JobConfig config_;
+  at::Device device_;
+  Logger log_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<ParameterStore> parameters_;
+  std::unique_ptr<TrainingStep> step_;
+  std::unique_ptr<DataLoader> loader_;
+  std::unique_ptr<JobCheckpoints> checkpoints_;
+  std::unique_ptr<MetricsFile> metrics_;
+  std::optional<double> peak_flops_;
+  int64_t num_documents_ = 0;
+  int64_t first_step_ = 1;
+};
+
+}  // namespace tessera
