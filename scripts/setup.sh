@@ -9,7 +9,7 @@ readonly TORCH_VERSION=2.13.0
 readonly VENV="$TESSERA_ROOT/.venv"
 
 # command:package, for tools that may also come from elsewhere than apt.
-readonly TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache mold:mold python3:python3)
+readonly TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache python3:python3)
 readonly LIBRARIES=(
   libtomlplusplus-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libsimdjson-dev libgtest-dev libgmock-dev)
 

@@ -48,7 +48,8 @@ int dispatch(int argc, char** argv) {
   view->require_option(1);
   config->allow_extras();
 
-  if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
+  if (argc > 1 && argv[1][0] != '-' && !train->check_name(argv[1]) &&
+      !config->check_name(argv[1])) {
     std::fprintf(stderr, "tessera: error: unknown command \"%s\"; expected train or config\n",
                  argv[1]);
     return tessera::kExitUsage;
