@@ -17,7 +17,7 @@ struct ModelRequest {
   std::string flavor = "debugmodel";
   std::string attention = "sdpa";               // backend, a name in the registry
   std::string attn_mask_type = "block_causal";  // or "causal"
-  std::string mask = "";  // rule string; overrides attn_mask_type when not empty
+  std::string mask = {};  // rule string; overrides attn_mask_type when not empty
   int64_t max_seq_len = 2048;
 };
 
