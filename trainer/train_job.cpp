@@ -24,6 +24,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+std::string resolved_config_path(const JobSection& job) {
+  return job.dump_folder + "/" + job.save_config_file.value_or("config.toml");
+}
+
 // Calls a function when it goes out of scope, also by an exception.
 class AtExit {
  public:
@@ -86,10 +90,9 @@ void TrainJob::start_from_checkpoint() {
 }
 
 void TrainJob::open_outputs() {
-  const std::string& folder = config_.job.dump_folder;
-  write_file_atomically(folder + "/" + config_.job.save_config_file.value_or("config.toml"),
-                        to_toml(config_));
-  metrics_ = std::make_unique<MetricsFile>(folder + "/metrics.jsonl", first_step_ - 1);
+  write_file_atomically(resolved_config_path(config_.job), to_toml(config_));
+  metrics_ =
+      std::make_unique<MetricsFile>(config_.job.dump_folder + "/metrics.jsonl", first_step_ - 1);
   if (metrics_->num_dropped() > 0) {
     log_.info("metrics.jsonl: dropped " + std::to_string(metrics_->num_dropped()) +
               " records of an earlier run after step " + std::to_string(first_step_ - 1));
@@ -192,9 +195,9 @@ void TrainJob::say_where_files_are() const {
   }
   if (data.num_empty_documents > 0)
     log_.info(std::to_string(data.num_empty_documents) + " empty documents skipped");
-  log_.info("metrics     " + folder + "/metrics.jsonl");
+  log_.info("metrics     " + metrics_->path());
   log_.info("loss curve  " + folder + "/loss.svg");
-  log_.info("config      " + folder + "/" + config_.job.save_config_file.value_or("config.toml"));
+  log_.info("config      " + resolved_config_path(config_.job));
   log_.info("log         " + folder + "/train.log");
   if (config_.checkpoint.enable) log_.info("checkpoints " + checkpoints_->folder());
 }
