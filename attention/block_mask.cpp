@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "attention/block_mask_shared.h"
 
@@ -15,10 +14,6 @@ namespace {
 
 int64_t num_blocks(int64_t length, int64_t block_size) {
   return (length + block_size - 1) / block_size;
-}
-
-const uint64_t* tile_words(const BlockMaskData& data, int64_t tile) {
-  return data.tile_bits.data() + tile * words_per_tile(data);
 }
 
 bool bit(const uint64_t* words, int64_t index) { return words[index / 64] >> (index % 64) & 1; }
@@ -87,10 +82,12 @@ void check_row(const BlockMaskData& data, int64_t row) {
 
 void check_data(const BlockMaskData& data) {
   check_mask_shape(data.shape);
-  const int64_t num_rows = data.shape.batch * data.shape.heads * data.num_q_blocks();
+  const MaskShape& shape = data.shape;
+  const int64_t num_rows = shape.batch * shape.heads * data.num_q_blocks();
   TORCH_CHECK(static_cast<int64_t>(data.row_offsets.size()) == num_rows + 1,
-              "BlockMask: row_offsets: got ", data.row_offsets.size(), " entries, expected ",
-              num_rows + 1, " (batch x heads x query blocks + 1)");
+              "BlockMask: row_offsets: got ", data.row_offsets.size(),
+              " entries, expected batch x heads x query blocks + 1 (", shape.batch, " x ",
+              shape.heads, " x ", data.num_q_blocks(), " + 1)");
   TORCH_CHECK(data.row_offsets.front() == 0 &&
                   data.row_offsets.back() == static_cast<int64_t>(data.runs.size()),
               "BlockMask: row_offsets: got first ", data.row_offsets.front(), " and last ",
@@ -133,32 +130,6 @@ std::vector<int64_t> pairs_per_tile(const BlockMaskData& data) {
   return pairs;
 }
 
-// Batch rows [begin, end) as a mask of their own, with the tiles that they use.
-BlockMaskData batch_slice(const BlockMaskData& data, int64_t begin, int64_t end) {
-  BlockMaskData part{.shape = data.shape};
-  part.shape.batch = end - begin;
-  const int64_t rows_per_batch = data.shape.heads * data.num_q_blocks();
-  const int32_t first_run = data.row_offsets[begin * rows_per_batch];
-  for (int64_t row = begin * rows_per_batch; row <= end * rows_per_batch; ++row) {
-    part.row_offsets.push_back(data.row_offsets[row] - first_run);
-  }
-  std::vector<int32_t> new_tile(data.num_tiles(), -1);
-  for (int32_t i = first_run; i < data.row_offsets[end * rows_per_batch]; ++i) {
-    BlockRun run = data.runs[i];
-    if (!run.full()) {
-      int32_t& tile = new_tile[run.tile];
-      if (tile < 0) {
-        tile = static_cast<int32_t>(part.num_tiles());
-        const uint64_t* words = tile_words(data, run.tile);
-        part.tile_bits.insert(part.tile_bits.end(), words, words + words_per_tile(data));
-      }
-      run.tile = tile;
-    }
-    part.runs.push_back(run);
-  }
-  return part;
-}
-
 bool has_causal_rows(const BlockMaskData& data) {
   const MaskShape& shape = data.shape;
   if (shape.q_len != shape.kv_len) return false;
@@ -195,6 +166,12 @@ void check_mask_shape(const MaskShape& shape) {
     TORCH_CHECK(value >= 1 && value <= std::numeric_limits<int32_t>::max(), "MaskShape.", name,
                 ": got ", value, ", expected 1 to ", std::numeric_limits<int32_t>::max());
   }
+  int64_t pairs = 0;
+  const bool overflow = __builtin_mul_overflow(shape.q_len, shape.kv_len, &pairs) ||
+                        __builtin_mul_overflow(pairs, shape.heads, &pairs) ||
+                        __builtin_mul_overflow(pairs, shape.batch, &pairs);
+  TORCH_CHECK(!overflow, "MaskShape: got ", shape.batch, " x ", shape.heads, " x ", shape.q_len,
+              " x ", shape.kv_len, " pairs, expected fewer than 2^63");
 }
 
 int64_t BlockMaskData::num_q_blocks() const { return num_blocks(shape.q_len, shape.block.q); }
@@ -272,45 +249,6 @@ bool BlockMask::is_causal() const {
   const std::lock_guard lock(shared_->mutex);
   if (!shared_->causal) shared_->causal = has_causal_rows(data());
   return *shared_->causal;
-}
-
-std::vector<BlockMask> BlockMask::split(const std::vector<int64_t>& batch_sizes) const {
-  for (const int64_t size : batch_sizes) {
-    TORCH_CHECK(size >= 1, "BlockMask::split: batch_sizes: got ", size, ", expected at least 1");
-  }
-  if (shape().batch == 1) return std::vector<BlockMask>(batch_sizes.size(), *this);
-  const int64_t sum = std::accumulate(batch_sizes.begin(), batch_sizes.end(), int64_t{0});
-  TORCH_CHECK(sum == shape().batch, "BlockMask::split: batch_sizes: got a sum of ", sum,
-              ", expected the mask's batch, ", shape().batch);
-  std::vector<BlockMask> parts;
-  int64_t begin = 0;
-  for (const int64_t size : batch_sizes) {
-    parts.emplace_back(batch_slice(data(), begin, begin + size));
-    begin += size;
-  }
-  return parts;
-}
-
-std::string BlockMask::to_string() const {
-  std::string text;
-  for (int64_t b = 0; b < shape().batch; ++b) {
-    for (int64_t h = 0; h < shape().heads; ++h) {
-      text += "(" + std::to_string(b) + ", " + std::to_string(h) + ")\n";
-      for (int64_t q_block = 0; q_block < data().num_q_blocks(); ++q_block) {
-        int64_t at = 0;
-        const auto append = [&](int64_t end, const char* symbol) {
-          for (; at < end; ++at) text += symbol;
-        };
-        for (const BlockRun& run : runs(b, h, q_block)) {
-          append(run.begin, "·");
-          append(run.end, run.full() ? "█" : "▒");
-        }
-        append(data().num_kv_blocks(), "·");
-        text += "\n";
-      }
-    }
-  }
-  return text;
 }
 
 bool BlockMask::operator==(const BlockMask& other) const {

@@ -89,6 +89,11 @@ class BlockMask {
   // of range throw c10::Error, here and in allows().
   c10::ArrayRef<BlockRun> runs(int64_t b, int64_t h, int64_t q_block) const;
 
+  // The same tiles by columns: runs of query blocks that touch one block of keys, ascending, for
+  // passes that own a block of keys (dK, dV). Derived at the first call, then shared; safe from
+  // several threads.
+  c10::ArrayRef<BlockRun> q_runs(int64_t b, int64_t h, int64_t kv_block) const;
+
   bool allows(int64_t b, int64_t h, int64_t q, int64_t kv) const;
   int64_t num_pairs() const;  // allowed pairs over the mask's own batch and heads
   double sparsity() const;    // percent of pairs that lie in absent tiles, of the in-range area
@@ -99,20 +104,38 @@ class BlockMask {
   // mask (batch 1) repeats itself, whatever the sizes.
   std::vector<BlockMask> split(const std::vector<int64_t>& batch_sizes) const;
 
+  // One row of the batch, as a mask of batch 1; a broadcast mask is itself.
+  BlockMask batch_row(int64_t b) const;
+
+  // The rows of tiles of these query blocks, in this order: what a context-parallel rank owns.
+  // Blocks are distinct; a last block that is cut short by q_len must stay last.
+  BlockMask select_q_blocks(const std::vector<int64_t>& q_blocks) const;
+
+  // The columns of tiles of these key blocks, ascending: what a rank or a ring step has gathered.
+  BlockMask select_kv_blocks(const std::vector<int64_t>& kv_blocks) const;
+
+  // The upper left q_len x kv_len pairs.
+  BlockMask crop(int64_t q_len, int64_t kv_len) const;
+
   // T x S forms [B, H, T, S]: bool, or 0 where allowed and -inf elsewhere (dtype: float32, float64
   // or a half type). Each is made once per mask, dtype and device and then shared by all layers, so
   // it must not be written to. Safe from several threads.
   at::Tensor to_dense(at::Device device = at::kCPU) const;
   at::Tensor to_additive(at::ScalarType dtype, at::Device device = at::kCPU) const;
 
-  // One character per tile, █ full, ▒ partial, · absent, under a line "(b, h)". For people and
-  // tests.
-  std::string to_string() const;
+  // The picture that FlexAttention's BlockMask.to_string draws: per batch row and head a line
+  // "(b, h)" and a grid of at most max_rows x max_cols doubled characters, █ where every tile of a
+  // cell is present (full or partial), ░ where some are, blank where none is; after `limit`
+  // pictures, a hint.
+  std::string to_string(int64_t max_rows = 20, int64_t max_cols = 20, int64_t limit = 4) const;
 
   bool operator==(const BlockMask& other) const;
 
+  struct Shared;  // block_mask_shared.h
+
  private:
-  struct Shared;
+  explicit BlockMask(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+
   std::shared_ptr<Shared> shared_;
 };
 

@@ -13,13 +13,26 @@
 
 namespace tessera {
 
+// The runs of every column of tiles: column (b * heads + h) * num_kv_blocks + kv_block owns the
+// runs from offsets[column] to offsets[column + 1], over query blocks.
+struct TransposedRuns {
+  std::vector<int32_t> offsets{};
+  std::vector<BlockRun> runs{};
+};
+
 struct BlockMask::Shared {
   explicit Shared(BlockMaskData mask_data) : data(std::move(mask_data)) {}
+
+  // A mask of arrays that are right by construction: no check.
+  static BlockMask trusted(BlockMaskData data) {
+    return BlockMask(std::make_shared<Shared>(std::move(data)));
+  }
 
   const BlockMaskData data;
 
   std::mutex mutex;  // guards what follows
   std::optional<bool> causal;
+  std::optional<TransposedRuns> transposed;
   std::vector<at::Tensor> square_forms;  // dense and additive forms, told apart by dtype and device
 };
 
@@ -30,12 +43,17 @@ TileVerdict tile_verdict(const uint64_t* words, int64_t words_per_row, int64_t n
 // Throws c10::Error that names the first size that is not in 1 to 2^31 - 1.
 void check_mask_shape(const MaskShape& shape);
 
-// Row of tiles in BlockMaskData::row_offsets; a broadcast batch or head dimension has index 0 for
-// all.
+// Throws c10::Error unless the rule is defined for the batch, heads and tokens of the shape.
+void check_rule_fits(const char* caller, const MaskMod& rule, const MaskShape& shape);
+
+// Index of a batch row and head; a broadcast batch or head dimension has index 0 for all.
+inline int64_t tile_group(const MaskShape& shape, int64_t b, int64_t h) {
+  return (shape.batch == 1 ? 0 : b) * shape.heads + (shape.heads == 1 ? 0 : h);
+}
+
+// Row of tiles in BlockMaskData::row_offsets.
 inline int64_t tile_row(const BlockMaskData& data, int64_t b, int64_t h, int64_t q_block) {
-  const MaskShape& shape = data.shape;
-  const int64_t group = (shape.batch == 1 ? 0 : b) * shape.heads + (shape.heads == 1 ? 0 : h);
-  return group * data.num_q_blocks() + q_block;
+  return tile_group(data.shape, b, h) * data.num_q_blocks() + q_block;
 }
 
 inline c10::ArrayRef<BlockRun> runs_of_row(const BlockMaskData& data, int64_t row) {
@@ -43,9 +61,17 @@ inline c10::ArrayRef<BlockRun> runs_of_row(const BlockMaskData& data, int64_t ro
   return {data.runs.data() + begin, static_cast<size_t>(data.row_offsets[row + 1] - begin)};
 }
 
+inline int64_t num_tile_rows(const BlockMaskData& data) {
+  return static_cast<int64_t>(data.row_offsets.size()) - 1;
+}
+
 // Words of one bit tile.
 inline int64_t words_per_tile(const BlockMaskData& data) {
   return data.shape.block.q * data.words_per_row();
+}
+
+inline const uint64_t* tile_words(const BlockMaskData& data, int64_t tile) {
+  return data.tile_bits.data() + tile * words_per_tile(data);
 }
 
 // In-range tokens of a block; the last one may be cut short.

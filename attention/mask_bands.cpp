@@ -19,13 +19,7 @@ Band tighten(Band band) {
 }
 
 bool disjoint(const Band& a, const Band& b) {
-  return a.queries.end <= b.queries.begin || b.queries.end <= a.queries.begin ||
-         a.keys.end <= b.keys.begin || b.keys.end <= a.keys.begin;
-}
-
-void append_common(const Band& a, const Band& b, std::vector<Band>& out) {
-  const Band common = intersect(a, b);
-  if (!common.empty()) out.push_back(common);
+  return disjoint(a.queries, b.queries) || disjoint(a.keys, b.keys);
 }
 
 // `from` without one band. An edge of the band is a constant on one side of a crossing row and a
@@ -53,9 +47,8 @@ void subtract_one(const Band& from, const Band& band, std::vector<Band>& out) {
 
 Band intersect(const Band& a, const Band& b) {
   return tighten({
-      .queries = {std::max(a.queries.begin, b.queries.begin),
-                  std::min(a.queries.end, b.queries.end)},
-      .keys = {std::max(a.keys.begin, b.keys.begin), std::min(a.keys.end, b.keys.end)},
+      .queries = intersect(a.queries, b.queries),
+      .keys = intersect(a.keys, b.keys),
       .diag_begin = std::max(a.diag_begin, b.diag_begin),
       .diag_end = std::min(a.diag_end, b.diag_end),
   });

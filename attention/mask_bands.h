@@ -19,6 +19,14 @@
 
 namespace tessera {
 
+inline TokenRange intersect(TokenRange a, TokenRange b) {
+  return {std::max(a.begin, b.begin), std::min(a.end, b.end)};
+}
+inline bool contains(TokenRange outer, TokenRange inner) {
+  return outer.begin <= inner.begin && inner.end <= outer.end;
+}
+inline bool disjoint(TokenRange a, TokenRange b) { return a.end <= b.begin || b.end <= a.begin; }
+
 // Pairs with q in queries, kv in keys and q + diag_begin <= kv < q + diag_end.
 struct Band {
   // Beyond every sequence length, and far enough from the limits of int64 for sums of a few.
@@ -35,9 +43,26 @@ struct Band {
   bool operator==(const Band&) const = default;
 };
 
+// The band of the same pairs when queries and keys are renumbered by adding q and kv.
+inline TokenRange shifted(TokenRange range, int64_t by) {
+  return {range.begin + by, range.end + by};
+}
+inline Band shifted(const Band& band, int64_t q, int64_t kv) {
+  return {.queries = shifted(band.queries, q),
+          .keys = shifted(band.keys, kv),
+          .diag_begin = band.diag_begin + kv - q,
+          .diag_end = band.diag_end + kv - q};
+}
+
 // The common pairs as a *tight* band: `queries` are exactly the rows that have a key, `keys` is the
 // hull of their keys. Empty when there is no common pair.
 Band intersect(const Band& a, const Band& b);
+
+// Appends the common band of two, if they have a pair in common.
+inline void append_common(const Band& a, const Band& b, std::vector<Band>& out) {
+  const Band common = intersect(a, b);
+  if (!common.empty()) out.push_back(common);
+}
 
 // Appends the pairs of `from` that lie in none of `bands` (tight ones), as tight bands that do not
 // overlap.

@@ -17,6 +17,7 @@ struct AttentionBackend {
   std::string name;
   std::string description;  // one line, for listings and the start banner
   AttentionFn function;
+  std::string mask_form = "block";  // how its masks are built, a name in a MaskRegistry
 };
 
 class AttentionRegistry {

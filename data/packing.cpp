@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
+#include <c10/util/StringUtil.h>
 
 #include <algorithm>
 #include <numeric>
@@ -71,6 +72,16 @@ Batch pack_documents(const std::vector<std::vector<int64_t>>& documents, int64_t
     while (rest != end && !packer.full()) rest += packer.append(rest, end - rest);
   }
   return std::move(packer).finish();
+}
+
+at::Tensor document_ids_from_eos(const at::Tensor& tokens_BT, int64_t eos_id) {
+  TORCH_CHECK(
+      tokens_BT.defined() && tokens_BT.dim() == 2 && tokens_BT.scalar_type() == at::kLong,
+      "document_ids_from_eos: tokens_BT: got ",
+      tokens_BT.defined() ? c10::str(tokens_BT.scalar_type(), " ", tokens_BT.sizes()) : "no tensor",
+      ", expected Long (int64) [B, T]");
+  const at::Tensor is_eos_BT = tokens_BT.eq(eos_id).to(at::kLong);
+  return is_eos_BT.cumsum(1).sub(is_eos_BT);
 }
 
 }  // namespace tessera

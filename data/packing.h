@@ -51,4 +51,8 @@ class BatchPacker {
 // skipped.
 Batch pack_documents(const std::vector<std::vector<int64_t>>& documents, int64_t seq_len);
 
+// Document ids 0, 1, ... of rows that somebody else packed, int64 [B, T] to int64 [B, T]: an EOS
+// ends its document and belongs to it. Throws c10::Error for another shape or dtype.
+at::Tensor document_ids_from_eos(const at::Tensor& tokens_BT, int64_t eos_id);
+
 }  // namespace tessera

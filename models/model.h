@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "attention/attention_masks.h"
+#include "attention/mask_config.h"
 #include "data/batch.h"
 #include "data/tokenizer.h"
 #include "parallel/segment.h"
@@ -35,6 +36,9 @@ class Model {
   virtual ~Model() = default;
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
+
+  // What this model's configuration says of masks, for mask forms (attention/mask_registry.h).
+  virtual MaskConfig mask_config() const { return {}; }
 
   // Builds this model's masks for one microbatch by calling create_mask_fn once per kind of layer.
   virtual AttentionMasks get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing to build and run Tessera on Debian 12 or Ubuntu 22.04 and newer: compiler, libraries (apt, as
-# root or by sudo) and LibTorch (the torch wheel, by pip, into .venv). Does nothing, in well under two seconds, when all
+# Installs what is missing to build and run Tessera on Debian 12 or Ubuntu 22.04 and newer: compilers (clang for the fuzz
+# tests only), libraries (apt, as root or by sudo) and LibTorch (the torch wheel, by pip, into .venv). Does nothing, in well under two seconds, when all
 # is there. Run by train.sh and test.sh; safe to run again.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -9,7 +9,7 @@ readonly TORCH_VERSION=2.13.0
 readonly VENV="$TESSERA_ROOT/.venv"
 
 # command:package, for tools that may also come from elsewhere than apt.
-readonly TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache python3:python3)
+readonly TOOLS=(g++:g++ clang++:clang cmake:cmake ninja:ninja-build ccache:ccache python3:python3)
 readonly LIBRARIES=(
   libtomlplusplus-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libsimdjson-dev libgtest-dev libgmock-dev)
 
@@ -22,6 +22,13 @@ missing_packages() {
     [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null)" == installed ]] || echo "$package"
   done
   python3 -c 'import ensurepip, venv' 2> /dev/null || echo python3-venv
+}
+
+# libFuzzer, which is a package of its own, named by clang's version, in some distributions.
+missing_fuzz_runtime() {
+  local folder
+  folder="$(dirname "$(clang++ -print-libgcc-file-name --rtlib=compiler-rt)")"
+  compgen -G "$folder/libclang_rt.fuzzer*.a" > /dev/null || echo "libclang-rt-$(clang++ -dumpversion | cut -d. -f1)-dev"
 }
 
 install_packages() {
@@ -49,5 +56,7 @@ install_torch() {
 }
 
 mapfile -t missing < <(missing_packages)
+((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+mapfile -t missing < <(missing_fuzz_runtime)
 ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
 has_torch || install_torch

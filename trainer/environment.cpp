@@ -34,4 +34,9 @@ Environment read_environment() {
   return environment;
 }
 
+bool wants_no_color() {
+  const char* value = std::getenv("NO_COLOR");
+  return value != nullptr && *value != '\0';
+}
+
 }  // namespace tessera

@@ -8,6 +8,7 @@
 
 #include "trainer/loss_series.h"
 #include "trainer/output_dir.h"
+#include "trainer/svg.h"
 #include "trainer/text_format.h"
 
 namespace tessera {
@@ -16,9 +17,7 @@ namespace {
 constexpr size_t kNumGroups = 1000;  // more than the plot has columns
 constexpr const char* kRawColor = "#a9c8e8";
 constexpr const char* kSmoothColor = "#175a9e";
-constexpr const char* kAxisColor = "#4d5561";
 constexpr const char* kGridColor = "#e4e7eb";
-constexpr const char* kTextColor = "#1d232b";
 constexpr const char* kGapColor = "#d1242f";
 
 struct Range {
@@ -41,49 +40,9 @@ struct Frame {
 
 bool is_gap(const LossPoint& point) { return std::isnan(point.loss); }
 
-std::string px(double pixels) { return fixed(pixels, 1); }
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&') {
-      out += "&amp;";
-    } else if (c == '<') {
-      out += "&lt;";
-    } else if (c == '>') {
-      out += "&gt;";
-    } else if (c == '"') {
-      out += "&quot;";
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      out += ' ';  // XML 1.0 has no place for control characters
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
-struct TextStyle {
-  const char* anchor = "start";
-  int size = 12;
-  const char* color = kTextColor;
-  const char* extra = "";
-};
-
-std::string text(double x, double y, const std::string& content, const TextStyle& style) {
-  return "<text x=\"" + px(x) + "\" y=\"" + px(y) + "\" text-anchor=\"" + style.anchor +
-         "\" font-size=\"" + std::to_string(style.size) + "\" fill=\"" + style.color + "\"" +
-         style.extra + ">" + escaped(content) + "</text>\n";
-}
-
-std::string line(double x1, double y1, double x2, double y2, const char* color, double width) {
-  return "<line x1=\"" + px(x1) + "\" y1=\"" + px(y1) + "\" x2=\"" + px(x2) + "\" y2=\"" + px(y2) +
-         "\" stroke=\"" + color + "\" stroke-width=\"" + px(width) + "\"/>\n";
-}
-
 std::string circle(double x, double y, double radius, const char* color) {
-  return "<circle cx=\"" + px(x) + "\" cy=\"" + px(y) + "\" r=\"" + px(radius) + "\" fill=\"" +
-         color + "\"/>\n";
+  return "<circle cx=\"" + svg_px(x) + "\" cy=\"" + svg_px(y) + "\" r=\"" + svg_px(radius) +
+         "\" fill=\"" + color + "\"/>\n";
 }
 
 Range step_range(const LossSeries& series) {
@@ -116,8 +75,8 @@ std::string axes(const Frame& frame) {
       round_ticks(frame.losses.low, frame.losses.high, (frame.bottom - frame.top) / 55);
   for (const double loss : loss_ticks.values) {
     const double y = frame.y(loss);
-    svg += line(frame.left, y, frame.right, y, kGridColor, 1);
-    svg += text(frame.left - 8, y + 4, tick_label(loss, loss_ticks.spacing), {.anchor = "end"});
+    svg += svg_line(frame.left, y, frame.right, y, kGridColor, 1);
+    svg += svg_text(frame.left - 8, y + 4, tick_label(loss, loss_ticks.spacing), {.anchor = "end"});
   }
   // No more ticks than whole steps: there are no half ones.
   const double num_steps = frame.steps.high - frame.steps.low;
@@ -125,16 +84,17 @@ std::string axes(const Frame& frame) {
   const Ticks step_ticks = round_ticks(frame.steps.low, frame.steps.high, num_wanted);
   for (const double step : step_ticks.values) {
     const double x = frame.x(step);
-    svg += line(x, frame.top, x, frame.bottom, kGridColor, 1);
-    svg += text(x, frame.bottom + 18, tick_label(step, step_ticks.spacing), {.anchor = "middle"});
+    svg += svg_line(x, frame.top, x, frame.bottom, kGridColor, 1);
+    svg +=
+        svg_text(x, frame.bottom + 18, tick_label(step, step_ticks.spacing), {.anchor = "middle"});
   }
-  svg += line(frame.left, frame.bottom, frame.right, frame.bottom, kAxisColor, 1.2);
-  svg += line(frame.left, frame.top, frame.left, frame.bottom, kAxisColor, 1.2);
+  svg += svg_line(frame.left, frame.bottom, frame.right, frame.bottom, kSvgAxisColor, 1.2);
+  svg += svg_line(frame.left, frame.top, frame.left, frame.bottom, kSvgAxisColor, 1.2);
   const double middle_x = (frame.left + frame.right) / 2;
   const double middle_y = (frame.top + frame.bottom) / 2;
-  svg += text(middle_x, frame.bottom + 40, "step", {.anchor = "middle", .size = 13});
-  const std::string turn = " transform=\"rotate(-90 18 " + px(middle_y) + ")\"";
-  svg += text(18, middle_y, "loss", {.anchor = "middle", .size = 13, .extra = turn.c_str()});
+  svg += svg_text(middle_x, frame.bottom + 40, "step", {.anchor = "middle", .size = 13});
+  const std::string turn = " transform=\"rotate(-90 18 " + svg_px(middle_y) + ")\"";
+  svg += svg_text(18, middle_y, "loss", {.anchor = "middle", .size = 13, .extra = turn.c_str()});
   return svg;
 }
 
@@ -143,13 +103,13 @@ std::string curve(const Frame& frame, const LossSeries& series, const char* name
                   double width) {
   const LossSeries points = thinned(series, kNumGroups);
   std::string svg = std::string("<g class=\"") + name + "\" fill=\"none\" stroke=\"" + color +
-                    "\" stroke-width=\"" + px(width) + "\" stroke-linejoin=\"round\">\n";
+                    "\" stroke-width=\"" + svg_px(width) + "\" stroke-linejoin=\"round\">\n";
   for (size_t begin = 0; begin < points.size(); ++begin) {
     size_t end = begin;
     std::string coordinates;
     for (; end < points.size() && !is_gap(points[end]); ++end) {
-      coordinates += (end > begin ? " " : "") + px(frame.x(points[end].step)) + "," +
-                     px(frame.y(points[end].loss));
+      coordinates += (end > begin ? " " : "") + svg_px(frame.x(points[end].step)) + "," +
+                     svg_px(frame.y(points[end].loss));
     }
     if (end == begin + 1) {
       svg += circle(frame.x(points[begin].step), frame.y(points[begin].loss), width, color);
@@ -168,7 +128,7 @@ std::string gap_marks(const Frame& frame, const LossSeries& series) {
   for (const LossPoint& point : series) {
     const double x = std::round(frame.x(point.step));
     if (!is_gap(point) || x == last_x) continue;
-    svg += line(x, frame.bottom - 7, x, frame.bottom, kGapColor, 1);
+    svg += svg_line(x, frame.bottom - 7, x, frame.bottom, kGapColor, 1);
     last_x = x;
   }
   return svg;
@@ -187,14 +147,14 @@ std::string annotations(const Frame& frame, const LossSeries& series) {
   const double first_y = frame.y(first->loss);
   const bool beside = first_y < frame.top + 50 || first_y > frame.bottom - 50;
   std::string svg = circle(first_x, first_y, 3.5, kSmoothColor) +
-                    text(first_x + 9, beside ? first_y + 4 : first_y - 10,
-                         "start " + fixed(first->loss, 4), {.extra = kRim});
+                    svg_text(first_x + 9, beside ? first_y + 4 : first_y - 10,
+                             "start " + fixed(first->loss, 4), {.extra = kRim});
   if (first->step == last->step) return svg;
   const double last_x = frame.x(last->step);
   const double last_y = frame.y(last->loss);
   svg += circle(last_x, last_y, 3.5, kSmoothColor) +
-         text(last_x, last_y > frame.top + 50 ? last_y - 12 : last_y + 24,
-              "end " + fixed(last->loss, 4), {.anchor = "end", .extra = kRim});
+         svg_text(last_x, last_y > frame.top + 50 ? last_y - 12 : last_y + 24,
+                  "end " + fixed(last->loss, 4), {.anchor = "end", .extra = kRim});
   return svg;
 }
 
@@ -212,21 +172,11 @@ std::string legend(const Frame& frame, const std::vector<LegendEntry>& entries) 
   double x = frame.left;
   const double y = frame.top - 14;
   for (const LegendEntry& entry : entries) {
-    svg += line(x, y, x + 26, y, entry.color, entry.width);
-    svg += text(x + 32, y + 4, entry.label, {});
+    svg += svg_line(x, y, x + 26, y, entry.color, entry.width);
+    svg += svg_text(x + 32, y + 4, entry.label, {});
     x += 32 + kCharacterWidth * static_cast<double>(entry.label.size()) + 22;
   }
   return svg;
-}
-
-std::string header(const PlotOptions& options) {
-  const std::string width = std::to_string(options.width);
-  const std::string height = std::to_string(options.height);
-  return "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + width + "\" height=\"" + height +
-         "\" viewBox=\"0 0 " + width + " " + height +
-         "\" font-family=\"Helvetica, Arial, 'DejaVu Sans', sans-serif\" role=\"img\">\n<title>" +
-         escaped(options.title) + "</title>\n<rect width=\"" + width + "\" height=\"" + height +
-         "\" fill=\"#ffffff\"/>\n";
 }
 
 }  // namespace
@@ -241,14 +191,16 @@ std::string loss_svg(const std::vector<StepRecord>& records, const PlotOptions& 
                     .bottom = options.height - 58.0,
                     .steps = step_range(series),
                     .losses = loss_range(series)};
-  std::string svg = header(options) + axes(frame);
-  svg += text((frame.left + frame.right) / 2, 32, options.title,
-              {.anchor = "middle", .size = 17, .extra = " font-weight=\"600\""});
+  std::string svg =
+      svg_header({.width = options.width, .height = options.height, .title = options.title}) +
+      axes(frame);
+  svg += svg_text((frame.left + frame.right) / 2, 32, options.title,
+                  {.anchor = "middle", .size = 17, .extra = " font-weight=\"600\""});
   const auto num_gaps = std::count_if(series.begin(), series.end(), is_gap);
   if (num_gaps == static_cast<int64_t>(series.size())) {
     const char* note = series.empty() ? "no steps recorded" : "no step has a finite loss";
-    svg += text((frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2, note,
-                {.anchor = "middle", .size = 14, .color = kAxisColor});
+    svg += svg_text((frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2, note,
+                    {.anchor = "middle", .size = 14, .color = kSvgAxisColor});
   }
   const size_t window = smoothing_window(series.size());
   // A short run has no smoothed line; then its own is the strong one.

@@ -5,6 +5,7 @@
 
 #include <chrono>
 
+#include "attention/mask_registry.h"
 #include "configs/load_config.h"
 #include "parallel/activation_checkpoint.h"
 #include "trainer/job_parts.h"
@@ -62,7 +63,7 @@ TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
 
   parameters_ = std::make_unique<ParameterStore>(*model_, parameter_store_options(config_, device_),
                                                  job_seed(config_));
-  step_ = std::make_unique<TrainingStep>(*model_, *parameters_, *tokenizer_, create_block_mask,
+  step_ = std::make_unique<TrainingStep>(*model_, *parameters_, *tokenizer_, create_mask_fn_,
                                          training_step_options(config_));
   peak_flops_ = peak_bf16_flops(device_name(device_));
   start_from_checkpoint();
@@ -72,7 +73,10 @@ TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
 TrainJob::~TrainJob() = default;
 
 void TrainJob::build_model() {
-  model_ = make_model(model_request(config_), AttentionRegistry::with_builtins());
+  const AttentionRegistry attention = AttentionRegistry::with_builtins();
+  model_ = make_model(model_request(config_), attention);
+  create_mask_fn_ = MaskRegistry::with_builtins().create_mask_fn(
+      attention.get(config_.model.attention).mask_form, model_->mask_config());
   checkpoint_every_nth_layer(model_->blocks(), recompute_every_nth_layer(config_));
 }
 

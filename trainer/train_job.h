@@ -67,6 +67,7 @@ class TrainJob {
   Logger log_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::unique_ptr<Model> model_;
+  CreateMaskFn create_mask_fn_;  // the mask form of the attention backend
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<TrainingStep> step_;
   std::unique_ptr<DataLoader> loader_;

@@ -169,7 +169,7 @@ Llama3::~Llama3() = default;
 AttentionMasks Llama3::get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,
                                            const Tokenizer& /*tokenizer*/,
                                            const Extras& /*extras*/) const {
-  const MaskMod rule = parse_mask(config_.mask_rule, {batch.document_ids_BT});
+  const MaskMod rule = parse_mask(config_.mask_rule, {.document_ids_BT = batch.document_ids_BT});
   const int64_t rows = rule.batch_size() == 1 ? 1 : batch.batch_size();
   const MaskShape shape{
       .batch = rows, .heads = 1, .q_len = batch.seq_len(), .kv_len = batch.seq_len()};

@@ -1,11 +1,12 @@
 // Masks of PyTorch and TorchTitan; see tests/golden/attention/README.md.
-#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
-#include <map>
-#include <set>
-
 #include "attention/block_mask.h"
+#include "attention/flex_tables.h"
+#include "attention/varlen.h"
+#include "data/packing.h"
+#include "tests/attention/oracle_rules.h"
+#include "tests/support/errors.h"
 #include "tests/support/golden.h"
 #include "tests/support/golden_tensors.h"
 
@@ -15,106 +16,65 @@ namespace {
 using nlohmann::json;
 using testing::golden;
 using testing::GoldenTensors;
+using testing::oracle_rule;
 using testing::read_json;
-
-// The documents of a row may be shorter than the mask: the oracle repeats nothing, it clips.
-MaskMod document_rule(const json& doc_lens) {
-  std::vector<int64_t> ids;
-  for (const json& row : doc_lens) {
-    int64_t id = 0;
-    for (const json& length : row) ids.insert(ids.end(), length.get<int64_t>(), id++);
-  }
-  return document(at::tensor(ids).view({static_cast<int64_t>(doc_lens.size()), -1}));
-}
-
-MaskMod rule_of(const json& expression) {
-  const std::string op = expression["op"];
-  if (op == "causal") return causal();
-  if (op == "full") return full();
-  if (op == "none") return none();
-  if (op == "document") return document_rule(expression["doc_lens"]);
-  if (op == "not") return ~rule_of(expression["arg"]);
-  std::vector<MaskMod> rules;
-  for (const json& arg : expression["args"]) rules.push_back(rule_of(arg));
-  return op == "and" ? and_masks(rules) : or_masks(rules);
-}
 
 BlockSize block_of(const json& size) {
   return size.is_array() ? BlockSize{size[0], size[1]} : BlockSize{size, size};
 }
 
-using Columns = std::set<int64_t>;
-
-// The first `count` columns of one row of a PyTorch table.
-Columns table_row(const GoldenTensors& tensors, const std::string& prefix, const char* count_name,
-                  const char* index_name, int64_t row) {
-  if (!tensors.has(prefix + count_name)) return {};
-  const at::Tensor counts = tensors.get(prefix + count_name).flatten();
-  const at::Tensor indices = tensors.get(prefix + index_name).flatten(0, 2)[row];
-  Columns columns;
-  for (int64_t i = 0; i < counts[row].item<int64_t>(); ++i) {
-    columns.insert(indices[i].item<int64_t>());
-  }
-  return columns;
-}
-
-// Our runs as PyTorch classes them: a full tile on a ragged edge is partial there, and so is any
-// full tile when full blocks are not kept apart.
-struct TableRow {
-  Columns partial;
-  Columns full;
+struct NamedTable {
+  const char* name;
+  at::Tensor FlexTables::*tensor;
 };
 
-TableRow as_table_row(const BlockMask& mask, int64_t row, bool separate_full_blocks) {
-  const BlockMaskData& data = mask.data();
-  const MaskShape& shape = data.shape;
-  const int64_t q_block = row % data.num_q_blocks();
-  const int64_t group = row / data.num_q_blocks();
-  const bool ragged_q = (q_block + 1) * shape.block.q > shape.q_len;
-  TableRow result;
-  for (const BlockRun& run : mask.runs(group / shape.heads, group % shape.heads, q_block)) {
-    for (int64_t column = run.begin; column < run.end; ++column) {
-      const bool ragged = ragged_q || (column + 1) * shape.block.kv > shape.kv_len;
-      const bool full = run.full() && !ragged && separate_full_blocks;
-      (full ? result.full : result.partial).insert(column);
+constexpr NamedTable kTables[] = {
+    {"kv_num_blocks", &FlexTables::kv_num_blocks_BHR},
+    {"kv_indices", &FlexTables::kv_indices_BHRC},
+    {"full_kv_num_blocks", &FlexTables::full_kv_num_blocks_BHR},
+    {"full_kv_indices", &FlexTables::full_kv_indices_BHRC},
+    {"q_num_blocks", &FlexTables::q_num_blocks_BHC},
+    {"q_indices", &FlexTables::q_indices_BHCR},
+    {"full_q_num_blocks", &FlexTables::full_q_num_blocks_BHC},
+    {"full_q_indices", &FlexTables::full_q_indices_BHCR},
+};
+
+// All eight tables, entries after the counts included: PyTorch sorts the other columns behind.
+void expect_tables(const FlexTables& tables, const GoldenTensors& tensors,
+                   const std::string& prefix) {
+  for (const NamedTable& table : kTables) {
+    const at::Tensor& ours = tables.*table.tensor;
+    ASSERT_EQ(ours.defined(), tensors.has(prefix + table.name)) << table.name;
+    if (ours.defined()) {
+      EXPECT_TRUE(ours.equal(tensors.get(prefix + table.name))) << prefix << table.name;
     }
   }
-  return result;
 }
 
-void expect_tables(const BlockMask& mask, const GoldenTensors& tensors, const std::string& prefix,
-                   bool separate_full_blocks) {
-  const int64_t num_rows = static_cast<int64_t>(mask.data().row_offsets.size()) - 1;
-  ASSERT_EQ(tensors.get(prefix + "kv_num_blocks").numel(), num_rows);
-  for (int64_t row = 0; row < num_rows; ++row) {
-    const TableRow ours = as_table_row(mask, row, separate_full_blocks);
-    EXPECT_EQ(ours.partial, table_row(tensors, prefix, "kv_num_blocks", "kv_indices", row))
-        << prefix << " row " << row;
-    EXPECT_EQ(ours.full, table_row(tensors, prefix, "full_kv_num_blocks", "full_kv_indices", row))
-        << prefix << " row " << row;
-  }
-}
-
-void expect_case(const BlockMask& mask, const json& expected, const GoldenTensors& tensors,
-                 const std::string& prefix, bool separate_full_blocks) {
-  expect_tables(mask, tensors, prefix, separate_full_blocks);
+// PyTorch divides whole tiles by the pairs that exist, so its figure goes negative on ragged
+// lengths; ours counts in-range pairs only.
+double pytorch_sparsity(const BlockMask& mask) {
   const MaskShape& shape = mask.shape();
-  const at::Tensor elements =
-      tensors.bits(prefix + "mask", {shape.batch, shape.heads, shape.q_len, shape.kv_len});
-  EXPECT_TRUE(mask.to_dense().equal(elements)) << prefix;
-  EXPECT_EQ(mask.num_pairs(), expected["true_count"].get<int64_t>()) << prefix;
+  int64_t tiles = 0;
+  for (const BlockRun& run : mask.data().runs) tiles += run.end - run.begin;
+  const double pairs = static_cast<double>(shape.batch * shape.heads * shape.q_len * shape.kv_len);
+  return 100.0 * (1.0 - static_cast<double>(tiles * shape.block.q * shape.block.kv) / pairs);
+}
+
+void expect_sparsity(const BlockMask& mask, const json& expected) {
+  const MaskShape& shape = mask.shape();
+  const double theirs = expected["sparsity"];
+  EXPECT_NEAR(pytorch_sparsity(mask), theirs, 1e-9);
   if (shape.q_len % shape.block.q == 0 && shape.kv_len % shape.block.kv == 0) {
-    EXPECT_NEAR(mask.sparsity(), expected["sparsity"].get<double>(), 1e-12) << prefix;
+    EXPECT_NEAR(mask.sparsity(), theirs, 1e-12);
+  } else {
+    EXPECT_GE(mask.sparsity(), 0.0);
   }
 }
 
-TEST(BlockMaskOracleTest, EqualsPyTorch) {
-  const json cases = read_json(golden("attention/block_masks.json"))["cases"];
-  const GoldenTensors tensors(golden("attention/block_masks.safetensors"));
-  ASSERT_EQ(cases.size(), 24U);
-  for (const json& c : cases) {
-    const std::string name = c["name"];
-    SCOPED_TRACE(name);
+class BlockMaskOracleTest : public ::testing::Test {
+ protected:
+  static BlockMask build(const json& c) {
     const auto size_or_1 = [&](const char* key) {
       return c[key].is_null() ? 1 : c[key].get<int64_t>();
     };
@@ -123,38 +83,143 @@ TEST(BlockMaskOracleTest, EqualsPyTorch) {
                           .q_len = c["Q_LEN"],
                           .kv_len = c["KV_LEN"],
                           .block = block_of(c["BLOCK_SIZE"])};
-    const BlockMask mask = create_block_mask(rule_of(c["mask_mod"]), shape);
-    expect_case(mask, c["expected"], tensors, name + "/", c["separate_full_blocks"]);
+    return create_block_mask(oracle_rule(c["mask_mod"], std::max(shape.q_len, shape.kv_len)),
+                             shape);
   }
-}
 
-// An EOS belongs to the document that it ends.
-MaskMod document_from_eos(const json& tokens, int64_t eos_id) {
-  std::vector<int64_t> ids;
-  for (const json& row : tokens) {
-    int64_t id = 0;
-    for (const json& token : row) {
-      ids.push_back(id);
-      if (token.get<int64_t>() == eos_id) ++id;
+  const json& find(const std::string& name) const {
+    for (const json& c : cases_) {
+      if (c["name"] == name) return c;
     }
+    throw std::runtime_error("no case " + name);
   }
-  return document(at::tensor(ids).view({static_cast<int64_t>(tokens.size()), -1}));
+
+  json cases_ = read_json(golden("attention/block_masks.json"))["cases"];
+  GoldenTensors tensors_{golden("attention/block_masks.safetensors")};
+};
+
+TEST_F(BlockMaskOracleTest, EqualsCreateBlockMask) {
+  int num_cases = 0;
+  for (const json& c : cases_) {
+    if (!c.contains("mask_mod")) continue;
+    ++num_cases;
+    const std::string name = c["name"];
+    SCOPED_TRACE(name);
+    const BlockMask mask = build(c);
+    const json& expected = c["expected"];
+    expect_tables(to_flex(mask, c["separate_full_blocks"]), tensors_, name + "/");
+    if (tensors_.has(name + "/mask")) {  // left out for the longest mask
+      const at::Tensor elements = tensors_.bits(name + "/mask", expected["element_shape"]);
+      EXPECT_TRUE(mask.to_dense().equal(elements));
+      EXPECT_EQ(mask.num_pairs(), expected["true_count"].get<int64_t>());
+    }
+    EXPECT_EQ(mask.to_string(), expected["to_string"].get<std::string>());
+    expect_sparsity(mask, expected);
+  }
+  EXPECT_EQ(num_cases, 99);
 }
 
-TEST(BlockMaskOracleTest, EqualsTorchTitanOnDocuments) {
+TEST_F(BlockMaskOracleTest, SlicesEqualIndexing) {
+  const BlockMask source = build(find("source_document"));
+  expect_tables(to_flex(source.batch_row(2)), tensors_, "slice_batch_int/");
+  expect_tables(to_flex(source.batch_row(3)), tensors_, "slice_batch_negative/");
+  expect_tables(to_flex(source.split({1, 2, 1})[1]), tensors_, "slice_batch_slice/");
+  expect_tables(to_flex(source.split({2, 2})[0]), tensors_, "slice_batch_head/");
+  expect_tables(to_flex(source.select_q_blocks({1, 2, 3, 4, 5})), tensors_, "slice_query_slice/");
+  // PyTorch keeps the lengths of the whole mask, so it may put the short last block anywhere; ours
+  // knows the lengths of the part, and queries would no longer be contiguous.
+  EXPECT_ERROR(source.select_q_blocks({6, 0}), "block 6", "expected it last");
+}
+
+// _adjust drops the true lengths (its result is rounded up, so tiles stay full that are not) and
+// keeps columns that no longer exist; a crop is the mask of the cropped lengths.
+TEST_F(BlockMaskOracleTest, CropsEqualFreshMasks) {
+  const BlockMask source = build(find("source_document"));
+  int num_cases = 0;
+  for (const json& c : cases_) {
+    if (!c.contains("new_lengths")) continue;
+    ++num_cases;
+    const std::string name = c["name"];
+    SCOPED_TRACE(name);
+    const json& lengths = c["new_lengths"];
+    const BlockMask cropped = source.crop(lengths[0], lengths[1]);
+    if (tensors_.has(name + "/fresh_kv_num_blocks")) {
+      expect_tables(to_flex(cropped), tensors_, name + "/fresh_");
+    }
+    json fresh = find("source_document");
+    fresh["Q_LEN"] = lengths[0];
+    fresh["KV_LEN"] = lengths[1];
+    EXPECT_EQ(cropped, build(fresh));
+  }
+  EXPECT_EQ(num_cases, 4);
+}
+
+TEST_F(BlockMaskOracleTest, TablesComeBackFromKvBlocks) {
+  // No tile of this rule is full or empty, so partial tiles stay partial.
+  const MaskMod every_other = mask_fn(
+      "every_other", {}, [](int64_t, int64_t, int64_t q, int64_t kv) { return (q + kv) % 2 == 0; });
+  for (const char* name : {"from_kv_blocks_partial_only", "from_kv_blocks_with_full"}) {
+    SCOPED_TRACE(name);
+    const std::string prefix = std::string(name) + "/";
+    FlexTables tables{.kv_num_blocks_BHR = tensors_.get(prefix + "kv_num_blocks"),
+                      .kv_indices_BHRC = tensors_.get(prefix + "kv_indices"),
+                      .q_len = 48,
+                      .kv_len = 48,
+                      .block = {16, 16}};
+    const bool with_full = tensors_.has(prefix + "full_kv_num_blocks");
+    if (with_full) {
+      tables.full_kv_num_blocks_BHR = tensors_.get(prefix + "full_kv_num_blocks");
+      tables.full_kv_indices_BHRC = tensors_.get(prefix + "full_kv_indices");
+    }
+    const BlockMask mask = from_flex(tables, every_other);
+    const FlexTables again = to_flex(mask, with_full);
+    EXPECT_TRUE(again.q_num_blocks_BHC.equal(tensors_.get(prefix + "q_num_blocks")));
+    EXPECT_TRUE(again.kv_num_blocks_BHR.equal(tables.kv_num_blocks_BHR));
+    if (with_full) {
+      EXPECT_TRUE(again.full_q_num_blocks_BHC.equal(tensors_.get(prefix + "full_q_num_blocks")));
+    }
+    EXPECT_EQ(from_flex(again, every_other), mask);
+    expect_sparsity(mask, find(name)["expected"]);
+  }
+}
+
+// The rule and the length of a TorchTitan case.
+std::pair<MaskMod, int64_t> titan_rule(const json& c) {
+  if (c.contains("tokens")) {
+    const at::Tensor tokens_BT = testing::rows_tensor(c["tokens"]);
+    return {causal() & document(document_ids_from_eos(tokens_BT, c["eos_id"])), tokens_BT.size(1)};
+  }
+  if (c.contains("window")) {
+    return {sliding_window({.left = c["window"].get<int64_t>() - 1, .right = 0}), c["length"]};
+  }
+  return {causal() & chunked(c["size"]), c["length"]};
+}
+
+TEST(TitanMaskOracleTest, EqualsTorchTitan) {
   const json cases = read_json(golden("attention/titan_masks.json"))["cases"];
   const GoldenTensors tensors(golden("attention/titan_masks.safetensors"));
-  ASSERT_EQ(cases.size(), 5U);
+  ASSERT_EQ(cases.size(), 11U);
   for (const json& c : cases) {
     const std::string name = c["name"];
     SCOPED_TRACE(name);
-    const int64_t num_tokens = c["tokens"][0].size();
-    const MaskMod rule = causal() & document_from_eos(c["tokens"], c["eos_id"]);
-    const BlockMask mask = create_block_mask(rule, {.batch = rule.batch_size(),
-                                                    .q_len = num_tokens,
-                                                    .kv_len = num_tokens,
-                                                    .block = block_of(c["BLOCK_SIZE"])});
-    expect_case(mask, c["expected"], tensors, name + "/", /*separate_full_blocks=*/true);
+    const auto [rule, num_tokens] = titan_rule(c);
+    MaskShape shape{.batch = rule.batch_size(), .q_len = num_tokens, .kv_len = num_tokens};
+    if (c.contains("BLOCK_SIZE")) shape.block = block_of(c["BLOCK_SIZE"]);
+    const BlockMask mask = create_block_mask(rule, shape);
+    const at::Tensor elements =
+        tensors.bits(name + "/mask", {shape.batch, 1, num_tokens, num_tokens});
+    EXPECT_TRUE(mask.to_dense().equal(elements));
+    EXPECT_EQ(mask.num_pairs(), c["expected"]["true_count"].get<int64_t>());
+    if (!c.contains("tokens")) continue;
+    expect_tables(to_flex(mask), tensors, name + "/");
+    const std::optional<Varlen> varlen = to_varlen(mask, shape.batch);
+    ASSERT_TRUE(varlen);
+    EXPECT_EQ(varlen->cu_seqlens, c["expected"]["cu_seqlens"].get<std::vector<int32_t>>());
+    EXPECT_EQ(varlen->max_seqlen, c["expected"]["max_seqlen"].get<int32_t>());
+    // Where no document has a second token, any window says the same and ours says "unbounded".
+    if (varlen->max_seqlen > 1) {
+      EXPECT_EQ(varlen->window, (Window{.left = {}, .right = 0}));
+    }
   }
 }
 

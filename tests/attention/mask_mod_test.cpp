@@ -50,7 +50,7 @@ TEST(MaskModTest, OperatorsFollowBooleanAlgebra) {
 TEST(MaskModTest, DocumentRowsAreTheirOwn) {
   const MaskMod rule = document(at::tensor(std::vector<int64_t>{0, 0, 1, 0, 1, 1}).view({2, 3}));
   EXPECT_EQ(rule.batch_size(), 2);
-  EXPECT_EQ(rule.num_tokens(), 3);
+  EXPECT_EQ(rule.covered_keys(), (TokenRange{0, 3}));
   EXPECT_TRUE(rule.allows(0, 0, 1, 0));
   EXPECT_FALSE(rule.allows(1, 0, 1, 0));
   // One row stands for every batch element.
@@ -160,7 +160,7 @@ TEST(MaskModTest, DocumentRefusesBadIds) {
   EXPECT_ERROR(document(at::Tensor()), "ids_BT", "int64");
   EXPECT_ERROR(document(at::zeros({4}, at::kInt)), "ids_BT", "Int", "int64");
   EXPECT_ERROR(document(at::zeros({1, 2, 3}, at::kLong)), "ids_BT", "[1, 2, 3]", "[B, T]");
-  EXPECT_ERROR(document(at::zeros({2, 0}, at::kLong)), "at least one token");
+  EXPECT_ERROR(document(at::zeros({2, 0}, at::kLong)), "at least one element");
   EXPECT_ERROR(document(at::tensor(std::vector<int64_t>{0, 0, 0, 4, 5, 4}).view({2, 3})), "row 1",
                "id 4", "tokens 0 and 2", "adjacent");
 }
@@ -180,7 +180,7 @@ TEST(MaskModTest, RefusesWhatARuleDoesNotCover) {
   EXPECT_ERROR(two_rows.classify(0, 0, {0, 5}, {0, 1}), "queries 0 to 4");
   EXPECT_ERROR(two_rows & document(at::zeros({3, 4}, at::kLong)), "batch rows", "2", "3");
   EXPECT_ERROR(MaskMod(nullptr), "no node");
-  EXPECT_EQ((two_rows & document(at::zeros({7}, at::kLong))).num_tokens(), 4);
+  EXPECT_EQ((two_rows & document(at::zeros({7}, at::kLong))).covered_queries().end, 4);
   EXPECT_EQ((~two_rows | causal()).batch_size(), 2);
 }
 

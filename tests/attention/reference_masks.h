@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attention/block_mask.h"
+#include "attention/mask_fn.h"
 #include "attention/mask_mod.h"
 
 namespace tessera::testing {
@@ -50,23 +51,73 @@ class RandomRules {
     return ids_BT;
   }
 
-  // `batch`: rows of a document leaf, or 1 to have every leaf the same for all rows.
-  RandomRule rule(int64_t batch, int depth) {
-    if (depth == 0 || uniform(0, 3) == 0) return leaf(batch);
-    const RandomRule a = rule(batch, depth - 1);
-    if (uniform(0, 3) == 0) {
-      return {~a.rule, [a](auto... at) { return !a.allows(at...); }};
+  // `batch`: rows of a leaf's tensor, or 1 to have every leaf the same for all rows. `opaque`:
+  // whether mask_fn may occur.
+  RandomRule rule(int64_t batch, int depth, bool opaque = true) {
+    if (depth == 0 || uniform(0, 3) == 0) return leaf(batch, opaque);
+    const RandomRule a = rule(batch, depth - 1, opaque);
+    switch (uniform(0, 7)) {
+      case 0:
+      case 1:
+        return {~a.rule, [a](auto... at) { return !a.allows(at...); }};
+      case 2:
+        return shifted(a);
+      case 3:
+        return in_documents(a, batch);
+      default:
+        break;
     }
-    const RandomRule b = rule(batch, depth - 1);
+    const RandomRule b = rule(batch, depth - 1, opaque);
     if (uniform(0, 1) == 0) {
       return {a.rule & b.rule, [a, b](auto... at) { return a.allows(at...) && b.allows(at...); }};
     }
     return {a.rule | b.rule, [a, b](auto... at) { return a.allows(at...) || b.allows(at...); }};
   }
 
+  // Ids -1 to 3 in runs; equal ids may lie apart.
+  at::Tensor scattered_ids(int64_t rows) {
+    const at::Tensor ids_BT = at::empty({rows, max_tokens_}, at::kLong);
+    int64_t* ids = ids_BT.mutable_data_ptr<int64_t>();
+    for (int64_t t = 0; t < rows * max_tokens_; ++t) {
+      ids[t] = t > 0 && uniform(0, 3) != 0 ? ids[t - 1] : uniform(-1, 3);
+    }
+    return ids_BT;
+  }
+
  private:
-  RandomRule leaf(int64_t batch) {
-    switch (uniform(0, 7)) {
+  // Kept only if it still covers all tokens.
+  RandomRule shifted(const RandomRule& a) {
+    const int64_t q_by = uniform(-6, 6);
+    const int64_t kv_by = uniform(-6, 6);
+    const MaskMod rule = offset(a.rule, q_by, kv_by);
+    const TokenRange tokens{0, max_tokens_};
+    const auto covers = [&](TokenRange range) {
+      return range.begin <= 0 && range.end >= tokens.end;
+    };
+    if (!covers(rule.covered_queries()) || !covers(rule.covered_keys())) return a;
+    return {rule, [=](int64_t b, int64_t h, int64_t q, int64_t kv) {
+              return a.allows(b, h, q + q_by, kv + kv_by);
+            }};
+  }
+
+  RandomRule in_documents(const RandomRule& a, int64_t batch) {
+    const int64_t rows = uniform(0, 1) == 0 ? 1 : batch;
+    const at::Tensor ids_BT = document_ids(rows, uniform(1, max_tokens_));
+    const int64_t num_tokens = max_tokens_;
+    return {per_document(a.rule, ids_BT), [=](int64_t b, int64_t h, int64_t q, int64_t kv) {
+              const int64_t* ids = row_of(ids_BT, b, num_tokens);
+              int64_t start = q;
+              while (start > 0 && ids[start - 1] == ids[q]) --start;
+              return ids[q] == ids[kv] && a.allows(b, h, q - start, kv - start);
+            }};
+  }
+
+  static const int64_t* row_of(const at::Tensor& ids_BT, int64_t b, int64_t num_tokens) {
+    return ids_BT.const_data_ptr<int64_t>() + (ids_BT.size(0) == 1 ? 0 : b) * num_tokens;
+  }
+
+  RandomRule leaf(int64_t batch, bool opaque) {
+    switch (uniform(0, opaque ? 15 : 14)) {
       case 0:
         return {full(), [](auto...) { return true; }};
       case 1:
@@ -75,15 +126,84 @@ class RandomRules {
       case 3:
       case 4:
         return {causal(), [](int64_t, int64_t, int64_t q, int64_t kv) { return kv <= q; }};
+      case 5:
+      case 6:
+        return window_leaf();
+      case 7:
+      case 8:
+        return chunked_leaf();
+      case 9: {
+        const int64_t n = uniform(0, max_tokens_);
+        return {first_tokens(n), [n](int64_t, int64_t, int64_t, int64_t kv) { return kv < n; }};
+      }
+      case 15:
+        return opaque_leaf();
+      default:
+        return tensor_leaf(uniform(0, 1) == 0 ? 1 : batch);
+    }
+  }
+
+  RandomRule window_leaf() {
+    Window window;
+    if (uniform(0, 3) != 0) window.left = uniform(0, max_tokens_);
+    if (uniform(0, 3) != 0) window.right = uniform(0, max_tokens_ / 2);
+    return {sliding_window(window), [window](int64_t, int64_t, int64_t q, int64_t kv) {
+              return (!window.left || q - kv <= *window.left) &&
+                     (!window.right || kv - q <= *window.right);
+            }};
+  }
+
+  RandomRule chunked_leaf() {
+    const int64_t size = uniform(1, max_tokens_);
+    const auto chunk = [size](int64_t token) {
+      int64_t index = 0;
+      while (token < index * size) --index;
+      while (token >= (index + 1) * size) ++index;
+      return index;
+    };
+    return {chunked(size),
+            [chunk](int64_t, int64_t, int64_t q, int64_t kv) { return chunk(q) == chunk(kv); }};
+  }
+
+  RandomRule opaque_leaf() {
+    const int64_t step = uniform(1, 4);
+    const ElementRule allows = [step](int64_t b, int64_t, int64_t q, int64_t kv) {
+      return (q - kv + 1000 + b) % step == 0;
+    };
+    return {mask_fn("dilated", {{"step", step}}, allows), allows};
+  }
+
+  RandomRule tensor_leaf(int64_t rows) {
+    const int64_t num_tokens = max_tokens_;
+    switch (uniform(0, 4)) {
+      case 0: {
+        const at::Tensor ids_BT = scattered_ids(rows);
+        return {block_ids(ids_BT), [=](int64_t b, int64_t, int64_t q, int64_t kv) {
+                  const int64_t* ids = row_of(ids_BT, b, num_tokens);
+                  return ids[q] >= 0 && ids[q] == ids[kv];
+                }};
+      }
+      case 1: {
+        const at::Tensor ids_BT = scattered_ids(rows);
+        return {key_padding(ids_BT.ne(0)), [=](int64_t b, int64_t, int64_t, int64_t kv) {
+                  return row_of(ids_BT, b, num_tokens)[kv] != 0;
+                }};
+      }
+      case 2: {
+        const at::Tensor lengths_B = at::empty({rows}, at::kLong);
+        for (int64_t b = 0; b < rows; ++b) {
+          lengths_B.mutable_data_ptr<int64_t>()[b] = uniform(0, max_tokens_);
+        }
+        return {prefix_lm(lengths_B), [=](int64_t b, int64_t, int64_t q, int64_t kv) {
+                  return kv <= q || kv < row_of(lengths_B, b, 1)[0];
+                }};
+      }
       default:
         break;
     }
-    const int64_t rows = uniform(0, 1) == 0 ? 1 : batch;
     const at::Tensor ids_BT = document_ids(rows, uniform(1, max_tokens_));
-    const int64_t num_tokens = max_tokens_;
     return {document(ids_BT), [=](int64_t b, int64_t, int64_t q, int64_t kv) {
-              const int64_t* ids =
-                  ids_BT.const_data_ptr<int64_t>() + (rows == 1 ? 0 : b) * num_tokens;
+              const int64_t* ids = row_of(ids_BT, b, num_tokens);
               return ids[q] == ids[kv];
             }};
   }

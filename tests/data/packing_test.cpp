@@ -1,5 +1,6 @@
 #include "data/packing.h"
 
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -175,6 +176,19 @@ std::vector<int64_t> read_integers(const std::string& name) {
   std::vector<T> values(bytes.size() / sizeof(T));
   std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
   return {values.begin(), values.end()};
+}
+
+// Case 20 of the project's notes on block masks.
+TEST(DocumentIdsFromEos, EosEndsItsDocument) {
+  const auto ids = [](const Row& tokens) {
+    const at::Tensor tokens_BT = at::tensor(tokens).unsqueeze(0);
+    return rows_of(document_ids_from_eos(tokens_BT, /*eos_id=*/2)).front();
+  };
+  EXPECT_EQ(ids({5, 2, 7, 2, 9, 9}), (Row{0, 0, 1, 1, 2, 2}));
+  EXPECT_EQ(ids({2, 2, 7, 8, 9, 2}), (Row{0, 1, 2, 2, 2, 2}));
+  EXPECT_EQ(ids({5, 7, 9}), (Row{0, 0, 0}));
+  EXPECT_ERROR(document_ids_from_eos(at::tensor(Row{1}), 2), "tokens_BT", "Long [1]", "[B, T]");
+  EXPECT_ERROR(document_ids_from_eos({}, 2), "no tensor");
 }
 
 Documents documents_ending_in_zero(const std::vector<int64_t>& stream) {

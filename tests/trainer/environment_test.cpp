@@ -12,7 +12,7 @@ namespace {
 class EnvironmentTest : public ::testing::Test {
  protected:
   void TearDown() override {
-    for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK"}) unsetenv(name);
+    for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "NO_COLOR"}) unsetenv(name);
   }
 };
 
@@ -41,6 +41,15 @@ TEST_F(EnvironmentTest, RefusesNonsenseByName) {
   EXPECT_ERROR(read_environment(), "RANK", "\"one\"");
   setenv("WORLD_SIZE", "0", 1);
   EXPECT_ERROR(read_environment(), "WORLD_SIZE", "\"0\"");
+}
+
+TEST_F(EnvironmentTest, NoColorCountsWhenItIsNotEmpty) {
+  unsetenv("NO_COLOR");
+  EXPECT_FALSE(wants_no_color());
+  setenv("NO_COLOR", "", 1);
+  EXPECT_FALSE(wants_no_color());
+  setenv("NO_COLOR", "1", 1);
+  EXPECT_TRUE(wants_no_color());
 }
 
 }  // namespace

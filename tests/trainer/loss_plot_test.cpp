@@ -6,17 +6,20 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <regex>
 #include <sstream>
 
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
+#include "tests/trainer/svg_support.h"
 
 namespace tessera {
 namespace {
 
+using testing::expect_well_formed_svg;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing::svg_group;
+using testing::svg_texts;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
@@ -36,9 +39,7 @@ struct Point {
 // The points of each polyline of the group of that class.
 std::vector<std::vector<Point>> polylines(const std::string& svg, const std::string& group) {
   std::vector<std::vector<Point>> lines;
-  const size_t begin = svg.find("<g class=\"" + group + "\"");
-  if (begin == svg.npos) return lines;
-  const std::string body = svg.substr(begin, svg.find("</g>", begin) - begin);
+  const std::string body = svg_group(svg, group);
   const std::string opening = "points=\"";
   for (size_t at = body.find(opening); at != body.npos; at = body.find(opening, at + 1)) {
     const size_t first = at + opening.size();
@@ -51,38 +52,6 @@ std::vector<std::vector<Point>> polylines(const std::string& svg, const std::str
   return lines;
 }
 
-std::vector<std::string> texts(const std::string& svg) {
-  std::vector<std::string> found;
-  const std::regex pattern("<text[^>]*>([^<]*)</text>");
-  for (std::sregex_iterator it(svg.begin(), svg.end(), pattern), end; it != end; ++it) {
-    found.push_back((*it)[1]);
-  }
-  return found;
-}
-
-// Tags open and close in order, attributes are quoted, and nothing is left over.
-void expect_well_formed(const std::string& svg) {
-  std::vector<std::string> open;
-  const std::regex tag(R"RE(<(/?)([a-z]+)((?: [a-zA-Z0-9-]+="[^"<]*")*)(/?)>)RE");
-  size_t at = 0;
-  for (std::sregex_iterator it(svg.begin(), svg.end(), tag), end; it != end; ++it) {
-    const std::string between = svg.substr(at, it->position() - at);
-    EXPECT_EQ(between.find_first_of("<>"), between.npos) << between;
-    at = it->position() + it->length();
-    if ((*it)[1] == "/") {
-      ASSERT_FALSE(open.empty());
-      EXPECT_EQ(open.back(), (*it)[2]);
-      open.pop_back();
-    } else if ((*it)[4] != "/") {
-      open.push_back((*it)[2]);
-    }
-  }
-  EXPECT_TRUE(open.empty());
-  EXPECT_EQ(svg.substr(at), "\n");
-  EXPECT_THAT(svg, Not(HasSubstr("nan")));
-  EXPECT_THAT(svg, Not(HasSubstr("inf")));
-}
-
 void expect_inside_page(const std::vector<Point>& points) {
   for (const Point& point : points) {
     EXPECT_TRUE(point.x >= 0 && point.x <= 900 && point.y >= 0 && point.y <= 500)
@@ -92,11 +61,11 @@ void expect_inside_page(const std::vector<Point>& points) {
 
 TEST(LossPlot, HasTitleAxesTicksLegendAndBothCurves) {
   const std::string svg = loss_svg(falling(100), {.title = "llama3 debugmodel"});
-  expect_well_formed(svg);
+  expect_well_formed_svg(svg);
   EXPECT_EQ(svg.substr(0, 4), "<svg");
   EXPECT_THAT(svg, HasSubstr("width=\"900\" height=\"500\""));
   EXPECT_THAT(svg, HasSubstr("fill=\"#ffffff\"/>"));
-  EXPECT_THAT(texts(svg),
+  EXPECT_THAT(svg_texts(svg),
               ::testing::IsSupersetOf({"llama3 debugmodel", "step", "loss", "loss of each step",
                                        "centred mean of 5 steps", "start 8.0000", "end 2.0425",
                                        "10", "100", "3", "4", "5", "6", "7", "8"}));
@@ -118,34 +87,34 @@ TEST(LossPlot, PointsGoLeftToRightAndDownWithTheLoss) {
 
 TEST(LossPlot, TheTitleIsEscaped) {
   const std::string svg = loss_svg(falling(3), {.title = "a<b & \"c\" > d\x01\n<script>"});
-  expect_well_formed(svg);
+  expect_well_formed_svg(svg);
   EXPECT_THAT(svg, HasSubstr("<title>a&lt;b &amp; &quot;c&quot; &gt; d  &lt;script&gt;</title>"));
   EXPECT_THAT(svg, Not(HasSubstr("<script")));
 }
 
 TEST(LossPlot, NoRecordsGiveAnEmptyFrame) {
   const std::string svg = loss_svg({}, {});
-  expect_well_formed(svg);
-  EXPECT_THAT(texts(svg), ::testing::Contains("no steps recorded"));
+  expect_well_formed_svg(svg);
+  EXPECT_THAT(svg_texts(svg), ::testing::Contains("no steps recorded"));
   EXPECT_TRUE(polylines(svg, "raw").empty());
 }
 
 TEST(LossPlot, OneRecordIsADot) {
   const std::string svg = loss_svg({{.step = 1, .loss = 8.25}}, {});
-  expect_well_formed(svg);
+  expect_well_formed_svg(svg);
   EXPECT_TRUE(polylines(svg, "raw").empty());
   EXPECT_THAT(svg, HasSubstr("<circle"));
-  EXPECT_THAT(texts(svg), ::testing::IsSupersetOf({"start 8.2500", "1"}));
+  EXPECT_THAT(svg_texts(svg), ::testing::IsSupersetOf({"start 8.2500", "1"}));
   EXPECT_THAT(svg, Not(HasSubstr("end 8")));
 }
 
 TEST(LossPlot, TwoRecordsAreALineWithoutSmoothing) {
   const std::string svg = loss_svg(falling(2), {});
-  expect_well_formed(svg);
+  expect_well_formed_svg(svg);
   ASSERT_EQ(polylines(svg, "raw").size(), 1u);
   EXPECT_EQ(polylines(svg, "raw")[0].size(), 2u);
   EXPECT_THAT(svg, Not(HasSubstr("centred mean")));
-  EXPECT_THAT(texts(svg), ::testing::IsSupersetOf({"1", "2"}));
+  EXPECT_THAT(svg_texts(svg), ::testing::IsSupersetOf({"1", "2"}));
 }
 
 TEST(LossPlot, AConstantLossIsALevelLineInTheMiddle) {
@@ -154,7 +123,7 @@ TEST(LossPlot, AConstantLossIsALevelLineInTheMiddle) {
     std::vector<StepRecord> records = falling(20);
     for (StepRecord& record : records) record.loss = loss;
     const std::string svg = loss_svg(records, {});
-    expect_well_formed(svg);
+    expect_well_formed_svg(svg);
     const auto lines = polylines(svg, "raw");
     ASSERT_EQ(lines.size(), 1u);
     expect_inside_page(lines[0]);
@@ -172,19 +141,20 @@ TEST(LossPlot, LossesThatAreNotFiniteAreGapsAndMarked) {
   records[20].loss = kNan;
   records[22].loss = kNan;  // step 22 stands alone
   const std::string svg = loss_svg(records, {});
-  expect_well_formed(svg);
+  expect_well_formed_svg(svg);
   const auto lines = polylines(svg, "raw");
   ASSERT_EQ(lines.size(), 3u);
   EXPECT_EQ(lines[0].size(), 9u);
   EXPECT_EQ(lines[1].size(), 9u);
   EXPECT_EQ(lines[2].size(), 7u);
-  EXPECT_THAT(texts(svg), ::testing::Contains("4 not finite"));
+  EXPECT_THAT(svg_texts(svg), ::testing::Contains("4 not finite"));
 }
 
 TEST(LossPlot, NoFiniteLossAtAllIsSaid) {
   const std::string svg = loss_svg({{.step = 1, .loss = kNan}, {.step = 2, .loss = kNan}}, {});
-  expect_well_formed(svg);
-  EXPECT_THAT(texts(svg), ::testing::IsSupersetOf({"no step has a finite loss", "2 not finite"}));
+  expect_well_formed_svg(svg);
+  EXPECT_THAT(svg_texts(svg),
+              ::testing::IsSupersetOf({"no step has a finite loss", "2 not finite"}));
 }
 
 TEST(LossPlot, AFirstAndLastStepWithoutLossAreNotAnnotated) {
@@ -192,7 +162,7 @@ TEST(LossPlot, AFirstAndLastStepWithoutLossAreNotAnnotated) {
   records.front().loss = kNan;
   records.back().loss = kNan;
   const std::string svg = loss_svg(records, {});
-  expect_well_formed(svg);
+  expect_well_formed_svg(svg);
   EXPECT_THAT(svg, HasSubstr(">start 7.0789<"));
   EXPECT_THAT(svg, HasSubstr(">end 2.0564<"));
 }
@@ -211,7 +181,7 @@ TEST(LossPlot, AMillionRecordsStaySmallAndKeepTheirSpike) {
   for (const Point& point : lines[0]) top = std::min(top, point.y);
   EXPECT_EQ(top, plain_top) << "the highest point touches the same margin";
   EXPECT_GT(lines[0][0].y, top + 100);
-  EXPECT_THAT(texts(svg), ::testing::Contains("1,000,000"));
+  EXPECT_THAT(svg_texts(svg), ::testing::Contains("1,000,000"));
 }
 
 TEST(LossPlot, EveryOtherLossMissingIsStillDrawn) {
@@ -219,12 +189,12 @@ TEST(LossPlot, EveryOtherLossMissingIsStillDrawn) {
   for (size_t i = 0; i < records.size(); i += 2) records[i].loss = kNan;
   const std::string svg = loss_svg(records, {});
   EXPECT_LT(svg.size(), 300'000u);
-  EXPECT_THAT(texts(svg), ::testing::Contains("100,000 not finite"));
+  EXPECT_THAT(svg_texts(svg), ::testing::Contains("100,000 not finite"));
 }
 
 TEST(LossPlot, ASizeWithoutRoomIsRefused) {
   EXPECT_ERROR(loss_svg({}, {.width = 100}), "100 x 500", "at least 300 x 200");
-  expect_well_formed(loss_svg(falling(10), {.width = 300, .height = 200}));
+  expect_well_formed_svg(loss_svg(falling(10), {.width = 300, .height = 200}));
 }
 
 TEST(LossPlot, IsWrittenToAFile) {

@@ -3,8 +3,12 @@
 // turned into a message and a status by main.
 #pragma once
 
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "trainer/layout_flags.h"
 
 namespace tessera {
 
@@ -12,11 +16,33 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 
+// The command line cannot be used: exit status 2.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // overrides: what followed --config on the command line, in the forms of configs/load_config.h.
 int train_command(const std::string& config_path, const std::vector<std::string>& overrides);
 
 enum class ConfigView { kPrint, kSchema, kMarkdown };
 int config_command(ConfigView view, const std::string& config_path,
                    const std::vector<std::string>& overrides);
+
+// Numbers are read by the command, which names the flag in its errors.
+struct MaskCommandOptions {
+  std::string rule;
+  LayoutFlags layout{};
+  std::optional<std::string> block{};  // one size, or q,kv
+  std::optional<std::string> q_tokens{};
+  std::optional<std::string> q_offset{};
+  std::optional<std::string> kv_offset{};
+  std::optional<std::string> row{};  // show only this row of the batch
+  std::optional<std::string> svg{};  // a file
+  bool json = false;                 // instead of the picture
+  bool estimate = false;
+};
+
+int mask_command(const MaskCommandOptions& options);
 
 }  // namespace tessera
