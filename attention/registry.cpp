@@ -10,6 +10,9 @@ AttentionRegistry AttentionRegistry::with_builtins() {
   registry.add({.name = "eager",
                 .description = "plain tensor operations on the dense mask, float64-capable oracle",
                 .function = eager_attention});
+  registry.add({.name = "flex",
+                .description = "block-sparse kernels on the CPU; time follows the live tiles",
+                .function = flex_attention});
   registry.add({.name = "sdpa",
                 .description = "LibTorch's scaled_dot_product_attention with an additive mask",
                 .function = sdpa_attention});

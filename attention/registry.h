@@ -43,6 +43,13 @@ AttentionOutput eager_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BS
                                 const at::Tensor& v_BSKE, const BlockMask& mask,
                                 const AttentionOptions& options);
 
+// Block-sparse attention on the CPU, forward and backward, for float32, bfloat16 and float16
+// (computed in float32). Skips tiles without a pair; results do not depend on the number of
+// threads. Refuses float64, return_weights, slopes with a gradient and other devices by name.
+AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
+                               const at::Tensor& v_BSKE, const BlockMask& mask,
+                               const AttentionOptions& options);
+
 // LibTorch's scaled_dot_product_attention. Passes no tensor when the mask is exactly full or
 // causal, otherwise the mask's additive form. Refuses soft_cap, sinks, ALiBi, return_lse and
 // return_weights by name.

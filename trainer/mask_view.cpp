@@ -134,7 +134,7 @@ void check_range(const char* flag, int64_t value, int64_t low, int64_t high) {
               high);
 }
 
-MaskShape mask_shape(const MaskLayout& layout, const MaskGeometry& geometry) {
+MaskShape mask_shape(const MaskLayout& layout, const MaskViewOptions& geometry) {
   check_range("--block", geometry.block.q, 1, kMaxBlock);
   check_range("--block", geometry.block.kv, 1, kMaxBlock);
   check_range("--q-offset", geometry.q_offset, 0, layout.num_tokens - 1);
@@ -175,7 +175,7 @@ std::string extended_rule(const std::string& rule, const MaskLayout& layout) {
 }
 
 MaskView make_mask_view(const std::string& rule_text, const MaskLayout& layout,
-                        const MaskGeometry& geometry) {
+                        const MaskViewOptions& geometry) {
   const MaskShape shape = mask_shape(layout, geometry);
   const MaskContext context = mask_context(layout);
   parse_mask(rule_text, context);  // its errors count columns in the text as given

@@ -17,7 +17,7 @@ namespace tessera {
 
 // Which part of the rows the mask is of, and its tiles. Queries and keys are those from the offset
 // on; num_queries: fewer of them (a cache's new tokens).
-struct MaskGeometry {
+struct MaskViewOptions {
   BlockSize block{};
   int64_t q_offset = 0;
   int64_t kv_offset = 0;
@@ -43,7 +43,7 @@ std::string extended_rule(const std::string& rule, const MaskLayout& layout);
 
 // Throws c10::Error: for the rule with its column, for the geometry with its flag.
 MaskView make_mask_view(const std::string& rule, const MaskLayout& layout,
-                        const MaskGeometry& geometry);
+                        const MaskViewOptions& geometry);
 
 // Whether some query may attend to a key of another document or of the padding.
 bool documents_leak(const MaskView& view);

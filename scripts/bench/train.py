@@ -35,7 +35,7 @@ def write_documents(path, num_tokens):
             num_tokens -= length
 
 
-def train(case, steps, folder):
+def train(case, backend, steps, folder):
     """Runs our trainer and returns its metrics and the processor seconds of the whole process."""
     batch, seq, dtype, threads = case
     os.makedirs(folder)
@@ -45,6 +45,7 @@ def train(case, steps, folder):
     command += ["--training.dataset=jsonl", f"--training.dataset_path={data}", f"--training.steps={steps}"]
     command += [f"--training.local_batch_size={batch}", "--training.global_batch_size=-1", f"--training.seq_len={seq}"]
     command += [f"--training.mixed_precision_param={DTYPES[dtype]}", f"--job.dump_folder={folder}/run"]
+    command += [f"--model.attention={backend}"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -53,13 +54,13 @@ def train(case, steps, folder):
     return metrics, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def run_tessera(case, steps, folder):
+def run_tessera(case, backend, steps, folder):
     """Tokens per second of every step but the first; with one thread the mean of these by processor time."""
     batch, seq, _, threads = case
-    metrics, seconds = train(case, steps + 1, f"{folder}/long")
+    metrics, seconds = train(case, backend, steps + 1, f"{folder}/long")
     if threads > 1:
         return [record["tps"] for record in metrics[1:]]
-    _, start_seconds = train(case, 1, f"{folder}/short")
+    _, start_seconds = train(case, backend, 1, f"{folder}/short")
     return [batch * seq * steps / (seconds - start_seconds)]
 
 
@@ -78,10 +79,10 @@ def measure(case, args):
     ours, peers = [], {name: [] for name in args.peer_attention.split(",")} if args.peer else {}
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            ours += run_tessera(case, args.steps, folder)
+            ours += run_tessera(case, args.backend, args.steps, folder)
         for name, results in peers.items():
             results.append(run_peer(args.peer, name, case, args.steps))
-    record = {"name": "train_step", "shape": [batch, seq], "dtype": dtype, "threads": threads}
+    record = {"name": "train_step", "backend": args.backend, "shape": [batch, seq], "dtype": dtype, "threads": threads}
     record["tokens_per_second"] = round(max(ours))
     record["tokens_per_second_median"] = round(sorted(ours)[len(ours) // 2])
     for name, results in peers.items():
@@ -92,6 +93,7 @@ def measure(case, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--backend", default="sdpa", help="our attention backend")
     parser.add_argument("--shapes", default="1x2048,8x512", help="batch x sequence, comma separated")
     parser.add_argument("--dtypes", default="fp32,bf16")
     parser.add_argument("--threads", default="1,2")

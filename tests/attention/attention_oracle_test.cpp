@@ -145,6 +145,30 @@ void expect_empty_rows(const BlockMask& mask, const OracleLeaves& leaves,
   expect_zero_and_finite(leaves.q_BTHD.grad().masked_fill(has_keys_BT11, 0.0), "dq of empty rows");
 }
 
+// A backend with every option, on one case.
+void expect_case(const std::string& name, const OracleCase& oracle, bool computes_in_case_dtype) {
+  OracleLeaves leaves = leaves_of(oracle);
+  leaves.options.return_lse = true;
+  const BlockMask mask = oracle.mask({.q = 16, .kv = 8});
+  const AttentionOutput output =
+      backend(name)(leaves.q_BTHD, leaves.k_BSKD, leaves.v_BSKE, mask, leaves.options);
+  at::Tensor loss =
+      (output.out_BTHE.to(at::kDouble) * oracle.by_token("d_out").to(at::kDouble)).sum();
+  if (oracle.has("d_lse")) {
+    const at::Tensor no_keys = output.lse_BHT.isinf();
+    const at::Tensor lse = output.lse_BHT.masked_fill(no_keys, 0.0);
+    loss = loss + (lse * oracle.get("d_lse")).sum();
+  }
+  loss.backward();
+
+  const Tolerances tolerances(oracle, computes_in_case_dtype);
+  EXPECT_EQ(output.out_BTHE.scalar_type(), dtype_of(oracle.c));
+  tolerances.expect(output.out_BTHE, "out", oracle.by_token("out"));
+  if (oracle.has("lse")) tolerances.expect(output.lse_BHT, "lse", oracle.get("lse"));
+  expect_gradients(oracle, leaves, tolerances);
+  expect_empty_rows(mask, leaves, output);
+}
+
 TEST(AttentionOracleTest, EagerEqualsEveryCase) {
   const json cases = read_json(golden("attention/attention.json"))["cases"];
   const GoldenTensors tensors(golden("attention/attention.safetensors"));
@@ -152,27 +176,22 @@ TEST(AttentionOracleTest, EagerEqualsEveryCase) {
   for (const json& c : cases) {
     const OracleCase oracle{c, tensors};
     SCOPED_TRACE(oracle.name);
-    OracleLeaves leaves = leaves_of(oracle);
-    leaves.options.return_lse = true;
-    const BlockMask mask = oracle.mask({.q = 16, .kv = 8});
-    const AttentionOutput output =
-        backend("eager")(leaves.q_BTHD, leaves.k_BSKD, leaves.v_BSKE, mask, leaves.options);
-    at::Tensor loss =
-        (output.out_BTHE.to(at::kDouble) * oracle.by_token("d_out").to(at::kDouble)).sum();
-    if (oracle.has("d_lse")) {
-      const at::Tensor no_keys = output.lse_BHT.isinf();
-      const at::Tensor lse = output.lse_BHT.masked_fill(no_keys, 0.0);
-      loss = loss + (lse * oracle.get("d_lse")).sum();
-    }
-    loss.backward();
-
-    const Tolerances tolerances(oracle, /*computes_in_case_dtype=*/dtype_of(c) == at::kFloat);
-    EXPECT_EQ(output.out_BTHE.scalar_type(), dtype_of(c));
-    tolerances.expect(output.out_BTHE, "out", oracle.by_token("out"));
-    if (oracle.has("lse")) tolerances.expect(output.lse_BHT, "lse", oracle.get("lse"));
-    expect_gradients(oracle, leaves, tolerances);
-    expect_empty_rows(mask, leaves, output);
+    expect_case("eager", oracle, /*computes_in_case_dtype=*/dtype_of(c) == at::kFloat);
   }
+}
+
+TEST(AttentionOracleTest, FlexEqualsEveryCaseUpToFloat32) {
+  const json cases = read_json(golden("attention/attention.json"))["cases"];
+  const GoldenTensors tensors(golden("attention/attention.safetensors"));
+  int num_run = 0;
+  for (const json& c : cases) {
+    if (dtype_of(c) == at::kDouble) continue;
+    const OracleCase oracle{c, tensors};
+    SCOPED_TRACE(oracle.name);
+    ++num_run;
+    expect_case("flex", oracle, /*computes_in_case_dtype=*/false);
+  }
+  EXPECT_EQ(num_run, 51);
 }
 
 TEST(AttentionOracleTest, SdpaEqualsWhatItCanExpress) {

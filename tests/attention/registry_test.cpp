@@ -20,7 +20,7 @@ AttentionOutput zeros(const at::Tensor& q_BTHD, const at::Tensor&, const at::Ten
 
 TEST(AttentionRegistryTest, HasTheBuiltins) {
   const AttentionRegistry registry = AttentionRegistry::with_builtins();
-  EXPECT_THAT(registry.names(), ElementsAre("eager", "sdpa"));
+  EXPECT_THAT(registry.names(), ElementsAre("eager", "flex", "sdpa"));
   EXPECT_FALSE(registry.get("sdpa").description.empty());
   EXPECT_EQ(registry.make("sdpa").name(), "sdpa");
 }
@@ -28,23 +28,23 @@ TEST(AttentionRegistryTest, HasTheBuiltins) {
 TEST(AttentionRegistryTest, TakesNewBackendsAndKeepsToItself) {
   AttentionRegistry registry = AttentionRegistry::with_builtins();
   registry.add({.name = "mine", .description = "zeros", .function = zeros});
-  EXPECT_THAT(registry.names(), ElementsAre("eager", "sdpa", "mine"));
+  EXPECT_THAT(registry.names(), ElementsAre("eager", "flex", "sdpa", "mine"));
   EXPECT_EQ(registry.get("mine").description, "zeros");
   const at::Tensor x = at::zeros({1, 2, 1, 4});
   const BlockMask mask = create_block_mask(full(), {.q_len = 2, .kv_len = 2});
   EXPECT_TRUE(registry.make("mine")(x + 1, x, x, mask).out_BTHE.equal(x));
-  EXPECT_THAT(AttentionRegistry::with_builtins().names(), ElementsAre("eager", "sdpa"));
+  EXPECT_THAT(AttentionRegistry::with_builtins().names(), ElementsAre("eager", "flex", "sdpa"));
 }
 
 TEST(AttentionRegistryTest, RefusesBadEntriesAndUnknownNames) {
   AttentionRegistry registry = AttentionRegistry::with_builtins();
   EXPECT_ERROR(registry.add({.name = "", .description = "", .function = zeros}), "name", "\"\"");
   EXPECT_ERROR(registry.add({.name = "sdpa", .description = "", .function = zeros}), "\"sdpa\"",
-               "not taken", "eager, sdpa");
+               "not taken", "eager, flex, sdpa");
   EXPECT_ERROR(registry.add({.name = "mine", .description = "", .function = nullptr}), "\"mine\"",
                "function");
-  EXPECT_ERROR(registry.get("flex"), "\"flex\"", "one of: eager, sdpa");
-  EXPECT_ERROR(registry.make("flex"), "\"flex\"", "one of: eager, sdpa");
+  EXPECT_ERROR(registry.get("nothing"), "\"nothing\"", "one of: eager, flex, sdpa");
+  EXPECT_ERROR(registry.make("nothing"), "\"nothing\"", "one of: eager, flex, sdpa");
 }
 
 }  // namespace

@@ -10,7 +10,8 @@
 namespace tessera {
 namespace {
 
-MaskView packed(int64_t num_tokens, std::vector<int64_t> documents, const MaskGeometry& geometry) {
+MaskView packed(int64_t num_tokens, std::vector<int64_t> documents,
+                const MaskViewOptions& geometry) {
   return make_mask_view("causal & document",
                         {.num_tokens = num_tokens, .rows = {{.documents = std::move(documents)}}},
                         geometry);
@@ -68,7 +69,7 @@ TEST(MaskPicture, ManyTilesShareCells) {
 }
 
 TEST(MaskPicture, APartOfTheRowIsLabelledByItsTokens) {
-  const MaskGeometry geometry{.block = {2, 4}, .q_offset = 9, .kv_offset = 4, .num_queries = 3};
+  const MaskViewOptions geometry{.block = {2, 4}, .q_offset = 9, .kv_offset = 4, .num_queries = 3};
   EXPECT_EQ(mask_picture(packed(16, {10, 6}, geometry), 0, {}),
             "    4   12\n"
             "    ──┬───\n"

@@ -39,7 +39,7 @@ double area(const std::vector<Rect>& all) {
 }
 
 MaskView view_of(const std::string& rule, int64_t num_tokens, std::vector<int64_t> documents,
-                 const MaskGeometry& geometry = {}) {
+                 const MaskViewOptions& geometry = {}) {
   return make_mask_view(
       rule, {.num_tokens = num_tokens, .rows = {{.documents = std::move(documents)}}}, geometry);
 }

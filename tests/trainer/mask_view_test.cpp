@@ -72,7 +72,7 @@ TEST(MakeMaskView, TheRuleKeepsItsColumnsInErrors) {
 
 TEST(MakeMaskView, GeometryOutOfRangeIsRefused) {
   const MaskLayout layout = plain(9);
-  const auto view = [&](const MaskGeometry& geometry) {
+  const auto view = [&](const MaskViewOptions& geometry) {
     return make_mask_view("causal", layout, geometry);
   };
   EXPECT_ERROR(view({.block = {0, 4}}), "--block: got 0, expected 1 to 16384");

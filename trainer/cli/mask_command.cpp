@@ -16,8 +16,8 @@ namespace {
 
 constexpr int64_t kMostPictures = 4;
 
-MaskGeometry geometry_of(const MaskCommandOptions& options) {
-  MaskGeometry geometry;
+MaskViewOptions geometry_of(const MaskCommandOptions& options) {
+  MaskViewOptions geometry;
   if (options.block) {
     const std::vector<int64_t> sizes = integers_of(*options.block, "--block");
     TORCH_CHECK(sizes.size() <= 2, "--block: got ", sizes.size(),

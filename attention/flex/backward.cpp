@@ -1,0 +1,243 @@
+// Backward pass. A unit of work is a range of key blocks of one (batch row, key/value head): it
+// owns these rows of dK and dV, and adds to one copy of dQ, which no other unit of the same head
+// touches. So nothing is recomputed twice and the order of every sum is fixed: the result does not
+// depend on the number of threads.
+//
+//   p = exp(s - lse'),  lse' = logaddexp(lse, sink)        dv += p^T do
+//   dp = do v^T                                            ds = p (dp - delta)
+//   dk += ds^T q scale                                     dq += ds k scale
+//   delta = sum_e do out - dlse exp(lse' - lse)            dsink = -sum_q exp(sink - lse') sum_e do
+//   out
+//
+// Shape legend: as in attention/attention.h; C copies of dQ.
+#include <ATen/ops/empty.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/logaddexp.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
+#include <map>
+#include <tuple>
+
+#include "attention/block_mask_shared.h"
+#include "attention/flex/flex_passes.h"
+#include "attention/flex/run_units.h"
+
+namespace tessera::flex {
+
+namespace {
+
+// Per row: lse' and delta, [B, H, T].
+struct RowTerms {
+  at::Tensor lse_BHT{};
+  at::Tensor delta_BHT{};
+  at::Tensor d_sinks_H{};
+};
+
+RowTerms row_terms(const FlexInputs& inputs, const ForwardResult& result,
+                   const at::Tensor& d_out_BTHE, const at::Tensor& d_lse_BHT) {
+  RowTerms terms;
+  const at::Tensor d_out = d_out_BTHE.to(at::kFloat);
+  const at::Tensor& lse_BHT = result.lse_BHT;
+  terms.delta_BHT = d_out.mul(result.out_BTHE).sum(-1).transpose(1, 2).contiguous();
+  terms.lse_BHT = lse_BHT;
+  if (inputs.sinks_H.defined()) {
+    const at::Tensor sinks_H11 = inputs.sinks_H.to(at::kFloat).view({-1, 1});
+    terms.lse_BHT = at::logaddexp(lse_BHT, sinks_H11).contiguous();
+    terms.d_sinks_H = at::exp(sinks_H11.sub(terms.lse_BHT)).mul(terms.delta_BHT).sum({0, 2}).neg();
+  }
+  if (d_lse_BHT.defined()) {
+    const at::Tensor share = d_lse_BHT.mul(at::exp(terms.lse_BHT.sub(lse_BHT)));
+    const at::Tensor empty = lse_BHT.isinf();
+    terms.delta_BHT = terms.delta_BHT.sub(share.masked_fill(empty, 0)).contiguous();
+  }
+  return terms;
+}
+
+// Buffers of one thread, for one part of a tile and one block of keys.
+struct Buffers {
+  Buffers(const FlexProblem& problem, int64_t qk_width, int64_t v_width)
+      : scores(kFullRows * problem.block_cols()),
+        d_scores(scores.size()),
+        slopes(problem.has_soft_cap() ? scores.size() : 0),
+        d_k(problem.block_cols() * qk_width),
+        d_v(problem.block_cols() * v_width) {}
+
+  std::vector<float> scores;
+  std::vector<float> d_scores;
+  std::vector<float> slopes;
+  std::vector<float> d_k;
+  std::vector<float> d_v;
+};
+
+class BackwardPass {
+ public:
+  BackwardPass(const FlexInputs& inputs, const BlockMask& mask, const ForwardResult& result,
+               const at::Tensor& d_out_BTHE, const at::Tensor& d_lse_BHT, bool wants_d_bias,
+               const TileKernels& kernels)
+      : inputs_(inputs),
+        problem_(inputs, mask, kernels),
+        plan_(backward_plan(mask, problem_.spans(), problem_.batch(), problem_.heads(),
+                            problem_.kv_heads())),
+        q_(PanelBlocks::rows(inputs.q_BTHD, mask.shape().block.q)),
+        k_(PanelBlocks::rows(inputs.k_BSKD, mask.shape().block.kv)),
+        v_columns_(PanelBlocks::columns(inputs.v_BSKE, mask.shape().block.kv, 1.0)),
+        d_out_(PanelBlocks::rows(d_out_BTHE, mask.shape().block.q)),
+        d_out_rows_(d_out_BTHE),
+        terms_(row_terms(inputs, result, d_out_BTHE, d_lse_BHT)),
+        qk_dim_(inputs.q_BTHD.size(3)),
+        v_dim_(inputs.v_BSKE.size(3)),
+        d_q_CBTHD_(at::zeros(
+            {plan_.num_chunks, problem_.batch(), problem_.q_len(), problem_.heads(), q_.width()},
+            at::kFloat)) {
+    gradients_.d_k_BSKD = at::empty(inputs.k_BSKD.sizes(), at::kFloat);
+    gradients_.d_v_BSKE = at::empty(inputs.v_BSKE.sizes(), at::kFloat);
+    gradients_.d_sinks_H = terms_.d_sinks_H;
+    if (wants_d_bias) gradients_.d_bias_BHTS = at::zeros(inputs.bias_BHTS.sizes(), at::kFloat);
+  }
+
+  BackwardResult run() {
+    const std::vector<std::vector<size_t>> lanes = lanes_of_units();
+    run_units(
+        lanes.size(), [&] { return Buffers(problem_, q_.width(), d_out_.width()); },
+        [&](size_t lane, Buffers& buffers) {
+          for (const size_t unit : lanes[lane]) run_unit(plan_.units[unit], buffers);
+        });
+    const at::Tensor d_q = plan_.num_chunks == 1 ? d_q_CBTHD_[0] : d_q_CBTHD_.sum(0);
+    gradients_.d_q_BTHD = d_q.narrow(-1, 0, qk_dim_).mul(inputs_.scale);
+    return gradients_;
+  }
+
+ private:
+  // Units that run one after another because they add to the same entries of the bias's gradient;
+  // without that gradient every unit is a lane of its own.
+  std::vector<std::vector<size_t>> lanes_of_units() const {
+    const at::Tensor& d_bias = gradients_.d_bias_BHTS;
+    std::map<std::tuple<int32_t, int32_t, int32_t>, std::vector<size_t>> lanes;
+    for (size_t i = 0; i < plan_.units.size(); ++i) {
+      const WorkUnit& unit = plan_.units[i];
+      const auto own = [&](int64_t dim, int32_t index) {
+        return !d_bias.defined() || d_bias.size(dim) > 1 ? index : 0;
+      };
+      lanes[{own(0, unit.b), own(1, unit.h), own(3, unit.chunk)}].push_back(i);
+    }
+    std::vector<std::vector<size_t>> ordered;
+    for (auto& [key, units] : lanes) ordered.push_back(std::move(units));
+    const auto cost = [&](const std::vector<size_t>& units) {
+      int64_t sum = 0;
+      for (const size_t unit : units) sum += plan_.units[unit].cost;
+      return sum;
+    };
+    std::stable_sort(ordered.begin(), ordered.end(),
+                     [&](const auto& x, const auto& y) { return cost(x) > cost(y); });
+    return ordered;
+  }
+
+  void run_unit(const WorkUnit& unit, Buffers& buffers) {
+    const int64_t group = problem_.heads() / problem_.kv_heads();
+    for (int64_t kv_block = unit.begin; kv_block < unit.end; ++kv_block) {
+      std::fill(buffers.d_k.begin(), buffers.d_k.end(), 0.0F);
+      std::fill(buffers.d_v.begin(), buffers.d_v.end(), 0.0F);
+      TilePart part{.b = unit.b, .kv_block = kv_block};
+      for (part.h = unit.h * group; part.h < (unit.h + 1) * group; ++part.h) {
+        for (const BlockRun& run : problem_.mask().q_runs(part.b, part.h, kv_block)) {
+          for (part.q_block = run.begin; part.q_block < run.end; ++part.q_block) {
+            problem_.for_each_part(part, run,
+                                   [&](const TilePart& p) { add_part(p, unit.chunk, buffers); });
+          }
+        }
+      }
+      write_keys(unit, kv_block, buffers);
+    }
+  }
+
+  void add_part(const TilePart& part, int32_t chunk, Buffers& buffers) {
+    const TileKernels& kernels = problem_.kernels();
+    const MaskShape& shape = problem_.mask().shape();
+    const int64_t q = part.q_block * shape.block.q + part.row;
+    const int64_t kv_head = problem_.kv_head(part.h);
+    const int64_t row_term = (part.b * problem_.heads() + part.h) * problem_.q_len() + q;
+    const auto qk_width = static_cast<int>(q_.width());
+    const auto v_width = static_cast<int>(d_out_.width());
+    float* d_scores = buffers.d_scores.data();
+
+    const ScoreTile p = problem_.scores(part, buffers.scores.data(), buffers.slopes.data());
+    kernels.probabilities(p, terms_.lse_BHT.const_data_ptr<float>() + row_term);
+    kernels.multiply(p.cols, v_width, p.rows, {p.scores, 1, p.ld},
+                     d_out_.at(part.b, part.h, part.q_block, part.row, 0),
+                     buffers.d_v.data() + part.span.begin * v_width, v_width, /*accumulate=*/true);
+    kernels.multiply(p.rows, p.cols, static_cast<int>(v_dim_),
+                     {d_out_rows_.at(part.b, q, part.h), d_out_rows_.token_stride(), 1},
+                     v_columns_.at(part.b, kv_head, part.kv_block, 0, part.span.begin), d_scores,
+                     p.ld, /*accumulate=*/false);
+    kernels.score_gradients(p, d_scores, terms_.delta_BHT.const_data_ptr<float>() + row_term);
+    if (gradients_.d_bias_BHTS.defined()) add_d_bias(part, p, d_scores);
+    if (problem_.has_soft_cap()) {
+      kernels.multiply_elements(d_scores, buffers.slopes.data(), p.ld, p.rows, p.cols);
+    }
+    kernels.multiply(p.cols, qk_width, p.rows, {d_scores, 1, p.ld},
+                     q_.at(part.b, part.h, part.q_block, part.row, 0),
+                     buffers.d_k.data() + part.span.begin * qk_width, qk_width,
+                     /*accumulate=*/true);
+    const ptrdiff_t token = d_q_CBTHD_.stride(2);
+    float* d_q = d_q_CBTHD_.mutable_data_ptr<float>() + chunk * d_q_CBTHD_.stride(0) +
+                 part.b * d_q_CBTHD_.stride(1) + q * token + part.h * qk_width;
+    kernels.multiply(p.rows, qk_width, p.live_cols, {d_scores, p.ld, 1},
+                     k_.at(part.b, kv_head, part.kv_block, part.span.begin, 0), d_q, token,
+                     /*accumulate=*/true);
+  }
+
+  void add_d_bias(const TilePart& part, const ScoreTile& tile, const float* d_scores) {
+    auto* d_bias = gradients_.d_bias_BHTS.mutable_data_ptr<float>();
+    const int64_t q = part.q_block * problem_.mask().shape().block.q + part.row;
+    const int64_t kv = part.kv_block * problem_.mask().shape().block.kv + part.span.begin;
+    for (int i = 0; i < tile.rows; ++i) {
+      for (int j = 0; j < tile.live_cols; ++j) {
+        d_bias[problem_.bias_index(part.b, part.h, q + i, kv + j)] += d_scores[i * tile.ld + j];
+      }
+    }
+  }
+
+  void write_keys(const WorkUnit& unit, int64_t kv_block, const Buffers& buffers) {
+    const MaskShape& shape = problem_.mask().shape();
+    const TokenRange keys = block_tokens(kv_block, shape.block.kv, shape.kv_len);
+    const auto scale = static_cast<float>(inputs_.scale);
+    const auto write = [&](const std::vector<float>& from, int64_t width, float factor,
+                           const at::Tensor& to) {
+      const int64_t dim = to.size(3);
+      for (int64_t kv = keys.begin; kv < keys.end; ++kv) {
+        const float* row = from.data() + (kv - keys.begin) * width;
+        float* out = to.mutable_data_ptr<float>() +
+                     ((unit.b * problem_.kv_len() + kv) * problem_.kv_heads() + unit.h) * dim;
+        for (int64_t d = 0; d < dim; ++d) out[d] = row[d] * factor;
+      }
+    };
+    write(buffers.d_k, q_.width(), scale, gradients_.d_k_BSKD);
+    write(buffers.d_v, d_out_.width(), 1.0F, gradients_.d_v_BSKE);
+  }
+
+  const FlexInputs& inputs_;
+  FlexProblem problem_;
+  BackwardPlan plan_;
+  PanelBlocks q_;
+  PanelBlocks k_;
+  PanelBlocks v_columns_;
+  PanelBlocks d_out_;
+  FloatRows d_out_rows_;
+  RowTerms terms_;
+  int64_t qk_dim_;
+  int64_t v_dim_;
+  at::Tensor d_q_CBTHD_;
+  BackwardResult gradients_;
+};
+
+}  // namespace
+
+BackwardResult backward(const FlexInputs& inputs, const BlockMask& mask,
+                        const ForwardResult& result, const at::Tensor& d_out_BTHE,
+                        const at::Tensor& d_lse_BHT, bool wants_d_bias,
+                        const TileKernels& kernels) {
+  return BackwardPass(inputs, mask, result, d_out_BTHE, d_lse_BHT, wants_d_bias, kernels).run();
+}
+
+}  // namespace tessera::flex

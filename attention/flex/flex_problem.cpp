@@ -1,0 +1,77 @@
+#include "attention/flex/flex_problem.h"
+
+#include <algorithm>
+
+#include "attention/block_mask_shared.h"
+
+namespace tessera::flex {
+
+FlexProblem::FlexProblem(const FlexInputs& inputs, const BlockMask& mask,
+                         const TileKernels& kernels)
+    : mask_(mask),
+      spans_(mask),
+      kernels_(kernels),
+      batch_(inputs.q_BTHD.size(0)),
+      heads_(inputs.q_BTHD.size(2)),
+      kv_heads_(inputs.k_BSKD.size(2)),
+      qk_dim_(inputs.q_BTHD.size(3)),
+      q_(inputs.q_BTHD),
+      keys_(PanelBlocks::columns(inputs.k_BSKD, mask.shape().block.kv, inputs.scale)),
+      soft_cap_(static_cast<float>(inputs.soft_cap.value_or(0.0))) {
+  if (inputs.bias_BHTS.defined()) {
+    bias_ = inputs.bias_BHTS.to(at::kFloat).contiguous();
+    for (int64_t dim = 0; dim < 4; ++dim) {
+      bias_strides_.push_back(bias_.size(dim) == 1 ? 0 : bias_.stride(dim));
+    }
+  }
+  if (inputs.alibi_slopes_H.defined()) {
+    const at::Tensor slopes = inputs.alibi_slopes_H.to(at::kFloat).contiguous();
+    alibi_slopes_.assign(slopes.const_data_ptr<float>(), slopes.const_data_ptr<float>() + heads_);
+  }
+}
+
+ScoreTile FlexProblem::scores(const TilePart& part, float* buffer, float* slopes) const {
+  const MaskShape& shape = mask_.shape();
+  const int64_t q = part.q_block * shape.block.q + part.row;
+  const TokenRange keys = block_tokens(part.kv_block, shape.block.kv, shape.kv_len);
+  const int64_t kv = keys.begin + part.span.begin;
+  const int64_t live = std::min<int64_t>(part.span.end, keys.size()) - part.span.begin;
+  const ScoreTile tile{.scores = buffer,
+                       .ld = block_cols(),
+                       .rows = part.num_rows,
+                       .cols = part.span.end - part.span.begin,
+                       .live_cols = static_cast<int>(live)};
+  kernels_.multiply(part.num_rows, tile.cols, static_cast<int>(qk_dim_),
+                    {q_.at(part.b, q, part.h), q_.token_stride(), 1},
+                    keys_.at(part.b, kv_head(part.h), part.kv_block, 0, part.span.begin), buffer,
+                    tile.ld, /*accumulate=*/false);
+  if (soft_cap_ != 0) kernels_.cap_scores(tile, soft_cap_, slopes);
+  if (has_bias()) add_bias(part, tile);
+  if (!alibi_slopes_.empty()) {
+    kernels_.add_alibi(tile, alibi_slopes_[part.h], static_cast<float>(kv - q));
+  }
+  MaskBits bits{nullptr, mask_.data().words_per_row(), part.span.begin};
+  if (part.tile != BlockRun::kFullTiles) {
+    bits.words = tile_words(mask_.data(), part.tile) + part.row * bits.words_per_row;
+  }
+  if (bits.words != nullptr || tile.live_cols < tile.cols) kernels_.mask_scores(tile, bits);
+  return tile;
+}
+
+int64_t FlexProblem::bias_index(int64_t b, int64_t h, int64_t q, int64_t kv) const {
+  return b * bias_strides_[0] + h * bias_strides_[1] + q * bias_strides_[2] + kv * bias_strides_[3];
+}
+
+void FlexProblem::add_bias(const TilePart& part, const ScoreTile& tile) const {
+  const auto* bias = bias_.const_data_ptr<float>();
+  const int64_t q = part.q_block * mask_.shape().block.q + part.row;
+  const int64_t kv = part.kv_block * mask_.shape().block.kv + part.span.begin;
+  for (int i = 0; i < tile.rows; ++i) {
+    const float* row = bias + bias_index(part.b, part.h, q + i, kv);
+    for (int j = 0; j < tile.live_cols; ++j) {
+      tile.scores[i * tile.ld + j] += row[j * bias_strides_[3]];
+    }
+  }
+}
+
+}  // namespace tessera::flex

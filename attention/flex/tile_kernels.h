@@ -1,0 +1,98 @@
+// The inner loops of flex attention on small float32 matrices, compiled once per instruction set.
+//
+// Nothing here knows of masks, heads or tensors. Matrices are row-major; widths (n, cols) are
+// multiples of kPad, so that no loop has a tail in that direction. This header is included by
+// sources that are compiled for one instruction set: no inline function of a library may come with
+// it, or the linker could keep its AVX-512 copy for everybody.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tessera::flex {
+
+inline constexpr int kPad = 16;
+
+// A matrix whose element (i, k) is at data[i * row + k * col].
+struct MatrixView {
+  const float* data;
+  ptrdiff_t row;
+  ptrdiff_t col;
+};
+
+// A matrix cut into panels of kPad columns, in each of which the rows follow one another without a
+// gap: element (k, j) is at data[j / kPad * panel + k * kPad + j % kPad]. A product reads one panel
+// over and over; rows at a stride of some power of two would all want the same few cache lines.
+struct PanelView {
+  const float* data;
+  ptrdiff_t panel;
+};
+
+// Scores of some queries and keys, in place.
+struct ScoreTile {
+  float* scores;  // [rows, cols], leading dimension ld
+  ptrdiff_t ld;
+  int rows;
+  int cols;       // a multiple of kPad
+  int live_cols;  // columns that exist; the rest is masked
+};
+
+// Bit j of row i is bit (first + j) % 64 of word (first + j) / 64 of that row.
+struct MaskBits {
+  const uint64_t* words;  // none: all allowed
+  ptrdiff_t words_per_row;
+  int first;  // a multiple of kPad
+};
+
+struct TileKernels {
+  const char* name;
+
+  // c[m, n] = or += a[m, k] * b[k, n].
+  void (*multiply)(int m, int n, int k, MatrixView a, PanelView b, float* c, ptrdiff_t c_row,
+                   bool accumulate);
+
+  // s = cap * tanh(s / cap). slopes (if any, as `scores`): 1 - tanh^2, the derivative.
+  void (*cap_scores)(ScoreTile tile, float cap, float* slopes);
+
+  // s += slope * (first_distance + column - row).
+  void (*add_alibi)(ScoreTile tile, float slope, float first_distance);
+
+  // -inf where a bit is 0 and in columns that do not exist.
+  void (*mask_scores)(ScoreTile tile, MaskBits bits);
+
+  // One step of the online softmax. Per row: new maximum, p = exp(s - maximum) in place of the
+  // scores, sum = sum * rescale + sum of p; rescale is what earlier sums of p * v are to be
+  // multiplied by. Returns whether any rescale is not 1.
+  bool (*softmax_step)(ScoreTile tile, float* maximum, float* sum, float* rescale);
+
+  // p = exp(s - lse) in place of the scores; 0 in a row whose lse is -inf.
+  void (*probabilities)(ScoreTile tile, const float* lse);
+
+  // ds = p * (dp - delta) in place of dp.
+  void (*score_gradients)(ScoreTile probabilities, float* dp, const float* delta);
+
+  // x[i, :] *= factors[i].
+  void (*scale_rows)(float* x, ptrdiff_t ld, int rows, int cols, const float* factors);
+
+  // x *= y elementwise, both [rows, cols] with leading dimension ld.
+  void (*multiply_elements)(float* x, const float* y, ptrdiff_t ld, int rows, int cols);
+};
+
+// The fastest that this processor runs; chosen once.
+const TileKernels& tile_kernels();
+
+// All that this processor runs, the fastest first, for tests.
+size_t num_tile_kernels();
+const TileKernels& tile_kernels(size_t index);
+
+namespace portable {
+extern const TileKernels kKernels;
+}
+namespace avx2 {
+extern const TileKernels kKernels;
+}
+namespace avx512 {
+extern const TileKernels kKernels;
+}
+
+}  // namespace tessera::flex

@@ -1,0 +1,140 @@
+// Times of attention backends, forward and backward, one JSON object per pass on stdout. Run by
+// scripts/bench/attention.
+//
+//   bench_attention BACKEND DTYPE THREADS TOKENS DIM KV_HEADS MASK ROUNDS [LENGTH,...]
+//
+// MASK is causal, doc or docwindow1024; documents have the lengths given. One thread is timed by
+// processor time, more by wall time. The peak is a matrix product of 2048^3 in the same run.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randn.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <ctime>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "attention/registry.h"
+
+namespace {
+
+using nlohmann::json;
+
+double now(int threads) {
+  timespec time{};
+  clock_gettime(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+at::Tensor document_ids(const std::vector<int64_t>& lengths, int64_t tokens) {
+  const at::Tensor ids_T = at::empty({tokens}, at::kLong);
+  int64_t* ids = ids_T.mutable_data_ptr<int64_t>();
+  int64_t id = 0;
+  for (const int64_t length : lengths) {
+    ids = std::fill_n(ids, length, id++);
+  }
+  return ids_T;
+}
+
+tessera::MaskMod rule_of(const std::string& mask, const at::Tensor& ids_T) {
+  tessera::MaskMod rule = tessera::causal();
+  if (mask.starts_with("doc")) rule = rule & tessera::document(ids_T);
+  if (mask.ends_with("window1024")) rule = rule & tessera::sliding_window({.left = 1023});
+  return rule;
+}
+
+std::vector<int64_t> read_lengths(const char* text) {
+  std::vector<int64_t> lengths;
+  std::stringstream stream(text);
+  for (std::string word; std::getline(stream, word, ',');) lengths.push_back(std::stoll(word));
+  return lengths;
+}
+
+// Best GFLOP/s of a matrix product, measured again before every round.
+class Peak {
+ public:
+  Peak(at::ScalarType dtype, int threads)
+      : threads_(threads), a_(at::randn({kSize, kSize}).to(dtype)), b_(a_.clone()) {}
+
+  void probe() {
+    const double start = now(threads_);
+    at::mm(a_, b_);
+    best_ = std::max(best_, 2e-9 * kSize * kSize * kSize / (now(threads_) - start));
+  }
+
+  double best() const { return best_; }
+
+ private:
+  static constexpr int64_t kSize = 2048;
+  int threads_;
+  at::Tensor a_;
+  at::Tensor b_;
+  double best_ = 0;
+};
+
+void report(const std::string& name, const json& common, double seconds, double flops,
+            double peak) {
+  json record = {{"name", name}};
+  record.update(common);
+  record["seconds_best"] = seconds;
+  record["gflops_effective"] = flops / seconds / 1e9;
+  record["peak_gflops_same_run"] = peak;
+  record["ratio_to_peak"] = flops / seconds / 1e9 / peak;
+  std::cout << record.dump() << std::endl;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 9) {
+    std::cerr << "usage: bench_attention BACKEND DTYPE THREADS TOKENS DIM KV_HEADS MASK ROUNDS "
+                 "[LENGTH,...]\n";
+    return 2;
+  }
+  const std::string backend = argv[1];
+  const at::ScalarType dtype = std::string(argv[2]) == "fp32" ? at::kFloat : at::kBFloat16;
+  const int threads = std::stoi(argv[3]);
+  const int64_t tokens = std::stoll(argv[4]);
+  const int64_t dim = std::stoll(argv[5]);
+  const int64_t kv_heads = std::stoll(argv[6]);
+  const std::string mask_name = argv[7];
+  const int rounds = std::stoi(argv[8]);
+  constexpr int64_t kHeads = 8;
+  at::set_num_threads(threads);
+
+  const std::vector<int64_t> lengths =
+      argc > 9 ? read_lengths(argv[9]) : std::vector<int64_t>{tokens};
+  const tessera::BlockMask mask = create_block_mask(
+      rule_of(mask_name, document_ids(lengths, tokens)), {.q_len = tokens, .kv_len = tokens});
+  const auto input = [&](int64_t heads) {
+    return at::randn({1, tokens, heads, dim}).to(dtype).requires_grad_();
+  };
+  const at::Tensor q = input(kHeads);
+  const at::Tensor k = input(kv_heads);
+  const at::Tensor v = input(kv_heads);
+  const at::Tensor d_out = at::randn({1, tokens, kHeads, dim}).to(dtype);
+  const tessera::AttentionOp attend = tessera::AttentionRegistry::with_builtins().make(backend);
+
+  Peak peak(dtype, threads);
+  double forward = 1e9;
+  double backward = 1e9;
+  for (int round = 0; round < rounds; ++round) {
+    peak.probe();
+    const double start = now(threads);
+    const at::Tensor out = attend(q, k, v, mask).out_BTHE;
+    const double middle = now(threads);
+    torch::autograd::grad({out}, {q, k, v}, {d_out});
+    const double end = now(threads);
+    forward = std::min(forward, middle - start);
+    backward = std::min(backward, end - middle);
+  }
+  const json common = {{"backend", backend}, {"shape", {1, kHeads, kv_heads, tokens, dim}},
+                       {"dtype", argv[2]},   {"threads", threads},
+                       {"mask", mask_name},  {"pairs", mask.num_pairs()}};
+  const double work = 2.0 * static_cast<double>(dim * mask.num_pairs() * kHeads);
+  report("attention_fwd", common, forward, 2 * work, peak.best());
+  report("attention_bwd", common, backward, 5 * work, peak.best());
+  return 0;
+}

@@ -1,0 +1,139 @@
+// The plan of flex attention's work, and its inner loops, without any attention.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <set>
+
+#include "attention/flex/tile_kernels.h"
+#include "attention/flex/tile_plan.h"
+#include "tests/attention/random_masks.h"
+
+namespace tessera::flex {
+namespace {
+
+using testing::random_mask;
+
+TEST(TilePlanTest, SpansCoverExactlyTheAllowedColumns) {
+  // Rows of 128, a diagonal: steps of 32 rows see 32, 64, 96, 128 columns.
+  const BlockMask mask = create_block_mask(causal(), {.q_len = 256, .kv_len = 256});
+  const TileSpans spans(mask);
+  ASSERT_EQ(spans.steps_per_tile(), 4);
+  for (int64_t step = 0; step < 4; ++step) {
+    EXPECT_EQ(spans.at(0, step).begin, 0);
+    EXPECT_EQ(spans.at(0, step).end, 32 * (step + 1));
+  }
+  const BlockMask band =
+      create_block_mask(sliding_window({.left = 20, .right = 0}), {.q_len = 128, .kv_len = 128});
+  EXPECT_EQ(TileSpans(band).at(0, 2).begin, 32);  // rows 64 to 95 see keys 44 to 95
+  EXPECT_EQ(TileSpans(band).at(0, 2).end, 96);
+}
+
+TEST(TilePlanTest, ForwardUnitsAreAllBlocksCostliestFirst) {
+  for (uint32_t seed = 0; seed < 100; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const BlockMask mask = random_mask(seed, 40).mask;
+    const std::vector<WorkUnit> units = forward_units(mask, TileSpans(mask), 2, 2);
+    std::set<std::tuple<int32_t, int32_t, int32_t>> seen;
+    for (size_t i = 0; i < units.size(); ++i) {
+      seen.emplace(units[i].b, units[i].h, units[i].begin);
+      if (i > 0) {
+        EXPECT_LE(units[i].cost, units[i - 1].cost);
+      }
+    }
+    EXPECT_EQ(seen.size(), units.size());
+    EXPECT_EQ(static_cast<int64_t>(units.size()), 4 * mask.data().num_q_blocks());
+  }
+}
+
+TEST(TilePlanTest, BackwardChunksCutTheKeysOfEachHead) {
+  const BlockMask mask = create_block_mask(causal(), {.q_len = 2048, .kv_len = 2048});
+  const BackwardPlan plan = backward_plan(mask, TileSpans(mask), /*batch=*/1, /*heads=*/8,
+                                          /*kv_heads=*/2);
+  EXPECT_EQ(plan.num_chunks, 4);
+  ASSERT_EQ(plan.units.size(), 8U);
+  for (int32_t head = 0; head < 2; ++head) {
+    std::vector<int> owners(16);
+    for (const WorkUnit& unit : plan.units) {
+      for (int32_t block = unit.begin; unit.h == head && block < unit.end; ++block) ++owners[block];
+    }
+    EXPECT_EQ(owners, std::vector<int>(16, 1));
+  }
+  // The first key blocks of a causal mask are seen by most queries, so their chunk is the shortest.
+  EXPECT_LT(static_cast<double>(plan.units.front().cost),
+            1.35 * static_cast<double>(plan.units.back().cost));
+  EXPECT_EQ(backward_plan(mask, TileSpans(mask), 4, 8, 8).num_chunks, 1);
+}
+
+class TileKernelsTest : public ::testing::TestWithParam<size_t> {
+ protected:
+  const TileKernels& kernels() const { return tile_kernels(GetParam()); }
+
+  std::vector<float> random_values(size_t count, float low = -1, float high = 1) {
+    std::uniform_real_distribution<float> values(low, high);
+    std::vector<float> result(count);
+    for (float& x : result) x = values(random_);
+    return result;
+  }
+
+  std::mt19937 random_{7};
+};
+
+TEST_P(TileKernelsTest, MultiplyEqualsTheSum) {
+  for (const int m : {1, 5, 6, 7, 12, 13, 64}) {
+    for (const int n : {16, 48, 128}) {
+      for (const int k : {0, 1, 17, 64}) {
+        for (const bool transposed : {false, true}) {
+          const std::vector<float> a = random_values(m * std::max(k, 1));
+          const std::vector<float> b = random_values(std::max(k, 1) * n);  // in panels
+          std::vector<float> c = random_values(m * n);
+          const std::vector<float> before = c;
+          const MatrixView view =
+              transposed ? MatrixView{a.data(), 1, m} : MatrixView{a.data(), k, 1};
+          kernels().multiply(m, n, k, view, {b.data(), k * kPad}, c.data(), n, /*accumulate=*/true);
+          for (int i = 0; i < m; ++i) {
+            for (int j = 0; j < n; ++j) {
+              double sum = before[i * n + j];
+              for (int p = 0; p < k; ++p)
+                sum += double{view.data[i * view.row + p * view.col]} *
+                       b[j / kPad * k * kPad + p * kPad + j % kPad];
+              ASSERT_NEAR(c[i * n + j], sum, 1e-6 * (k + 1)) << m << " " << n << " " << k;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// exp by way of the softmax: over the whole range, to a few units in the last place.
+TEST_P(TileKernelsTest, ExponentialIsAccurate) {
+  const std::vector<float> x = random_values(1600, -86, 0);
+  for (size_t i = 0; i < x.size(); i += 16) {
+    std::vector<float> row(x.begin() + i, x.begin() + i + 16);
+    const float lse = 0;
+    kernels().probabilities({row.data(), 16, 1, 16, 16}, &lse);
+    for (int j = 0; j < 16; ++j) {
+      const double exact = std::exp(double{x[i + j]});
+      ASSERT_NEAR(row[j], exact, 4e-7 * exact) << x[i + j];
+    }
+  }
+}
+
+TEST_P(TileKernelsTest, SoftCapAndItsSlope) {
+  std::vector<float> scores = random_values(64, -40, 40);
+  const std::vector<float> before = scores;
+  std::vector<float> slopes(64);
+  kernels().cap_scores({scores.data(), 16, 4, 16, 16}, 5.0F, slopes.data());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double t = std::tanh(double{before[i]} / 5);
+    ASSERT_NEAR(scores[i], 5 * t, 5e-6);
+    ASSERT_NEAR(slopes[i], 1 - t * t, 2e-6);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TileKernelsTest, ::testing::Range<size_t>(0, num_tile_kernels()),
+                         [](const auto& info) { return tile_kernels(info.param).name; });
+
+}  // namespace
+}  // namespace tessera::flex
