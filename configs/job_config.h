@@ -53,7 +53,7 @@ struct ModelSection {
   std::optional<std::string> tokenizer_path;
   StringList converters;
   bool print_after_conversion = false;
-  std::string attention = "sdpa";               // Tessera
+  std::string attention = "auto";               // Tessera
   std::string attn_mask_type = "block_causal";  // Tessera
   std::string mask;                             // Tessera
   bool operator==(const ModelSection&) const = default;

@@ -74,10 +74,15 @@ at::ScalarType scalar_type(const std::string& name) {
   return at::kFloat;
 }
 
-ModelRequest model_request(const JobConfig& config) {
+std::string attention_backend(const JobConfig& config, at::Device device) {
+  if (config.model.attention != "auto") return config.model.attention;
+  return device.is_cpu() ? "flex" : "sdpa";
+}
+
+ModelRequest model_request(const JobConfig& config, at::Device device) {
   return {.name = config.model.name,
           .flavor = config.model.flavor,
-          .attention = config.model.attention,
+          .attention = attention_backend(config, device),
           .attn_mask_type = config.model.attn_mask_type,
           .mask = config.model.mask,
           .max_seq_len = config.training.seq_len};
@@ -148,7 +153,7 @@ BannerInfo banner_info(const JobConfig& config, Model& model, const Tokenizer& t
           .layout = "1 rank: dp_replicate 1 x dp_shard 1 x cp 1 x tp 1 x pp 1",
           .device = device.str() + (name.empty() ? "" : " (" + name + ")"),
           .dtype = "parameters " + t.dtype + ", compute " + t.mixed_precision_param,
-          .attention = config.model.attention + ", " + mask_description(config.model),
+          .attention = attention_backend(config, device) + ", " + mask_description(config.model),
           .activation_checkpoint = checkpointing_description(recompute_every_nth_layer(config)),
           .local_batch_size = t.local_batch_size,
           .seq_len = t.seq_len,

@@ -28,7 +28,11 @@ std::string device_name(at::Device device);
 // The type that a validated dtype key names: "float32", "bfloat16" or "float16".
 at::ScalarType scalar_type(const std::string& name);
 
-ModelRequest model_request(const JobConfig& config);
+// The registered name that model.attention asks for; "auto" is "flex" on the CPU and "sdpa"
+// elsewhere.
+std::string attention_backend(const JobConfig& config, at::Device device);
+
+ModelRequest model_request(const JobConfig& config, at::Device device);
 ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device);
 TrainingStepOptions training_step_options(const JobConfig& config);
 LrScheduleOptions lr_schedule_options(const JobConfig& config);

@@ -74,9 +74,9 @@ TrainJob::~TrainJob() = default;
 
 void TrainJob::build_model() {
   const AttentionRegistry attention = AttentionRegistry::with_builtins();
-  model_ = make_model(model_request(config_), attention);
+  model_ = make_model(model_request(config_, device_), attention);
   create_mask_fn_ = MaskRegistry::with_builtins().create_mask_fn(
-      attention.get(config_.model.attention).mask_form, model_->mask_config());
+      attention.get(attention_backend(config_, device_)).mask_form, model_->mask_config());
   checkpoint_every_nth_layer(model_->blocks(), recompute_every_nth_layer(config_));
 }
 

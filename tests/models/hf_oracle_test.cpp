@@ -175,7 +175,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, HfOracle,
                          ::testing::Combine(::testing::Values("llama", "llama_tied"),
                                             ::testing::Values("plain", "packed", "right_padded"),
                                             ::testing::Values("config.json", "config.v4.json"),
-                                            ::testing::Values("eager", "sdpa")),
+                                            ::testing::Values("eager", "flex", "sdpa")),
                          name_of);
 
 // In float64 our rounding vanishes and what is left is the oracle's own float32 noise, stated in

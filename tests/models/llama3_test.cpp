@@ -160,7 +160,7 @@ TEST(Llama3, PositionsAreRelative) {
 
 TEST(Llama3, DocumentsDoNotLeak) {
   const Llama3Config config = small_llama3_config();
-  for (const char* attention : {"eager", "sdpa"}) {
+  for (const char* attention : {"eager", "flex", "sdpa"}) {
     const auto model = testing::make_llama3(config, attention, at::kFloat);
     const Batch batch = packed_batch({{40, 88, 72}, {150, 50}}, config.vocab_size);
     const Tensor before = logits_of(*model, batch);

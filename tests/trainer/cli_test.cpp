@@ -40,7 +40,7 @@ TEST(CliTest, TrainsAndSaysWhatAndWhere) {
   const ProcessResult result = tessera_program({"train", "--config", job.config()});
   ASSERT_EQ(result.status, 0) << result.output;
   for (const char* part :
-       {"6,163,712", "sdpa", "block_causal", "step:  1", "loss:", "grad_norm:", "memory:", "tps:",
+       {"6,163,712", "flex", "block_causal", "step:  1", "loss:", "grad_norm:", "memory:", "tps:",
         "tflops:", "mfu:", "metrics.jsonl", "loss.svg", "train.log"}) {
     EXPECT_NE(result.output.find(part), std::string::npos) << part << " is missing in\n"
                                                            << result.output;

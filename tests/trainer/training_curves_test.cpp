@@ -123,7 +123,7 @@ TEST_P(TrainingCurves, FollowTorchTitanStepByStep) {
 INSTANTIATE_TEST_SUITE_P(
     Runs, TrainingCurves,
     ::testing::Combine(::testing::Values("causal", "block_causal", "block_causal_accumulate"),
-                       ::testing::Values("eager", "sdpa")),
+                       ::testing::Values("eager", "flex", "sdpa")),
     [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param); });
 
 TEST(TrainingCurvesTest, FinalWeightsEqualTorchTitans) {
