@@ -98,7 +98,7 @@ inline MaskMod oracle_index_rule(const nlohmann::json& expression, int64_t num_t
     return mask_fn(op, {{"step", step}},
                    [step](int64_t, int64_t, int64_t q, int64_t k) { return (q - k) % step == 0; });
   }
-  TORCH_CHECK(false, "oracle mask expression: unknown operation ", op);
+  C10_THROW_ERROR(Error, "oracle mask expression: unknown operation " + op);
 }
 
 // num_tokens: one more than the largest absolute index that is asked for.
