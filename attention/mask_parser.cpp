@@ -21,7 +21,7 @@ class Parser {
       : text_(text), context_(context), registry_(registry) {}
 
   MaskMod parse() {
-    const MaskMod rule = parse_rule();
+    MaskMod rule = parse_rule();
     skip_spaces();
     if (at_ < text_.size()) fail("expected \"&\", \"|\" or the end");
     return rule;
@@ -45,7 +45,7 @@ class Parser {
 
   MaskMod parse_factor() {
     if (++depth_ > kMaxDepth) fail("expected at most 200 nested \"~\" and \"(\"");
-    const MaskMod rule = parse_nested_or_leaf();
+    MaskMod rule = parse_nested_or_leaf();
     --depth_;
     return rule;
   }
@@ -53,7 +53,7 @@ class Parser {
   MaskMod parse_nested_or_leaf() {
     if (accept('~')) return not_mask(parse_factor());
     if (accept('(')) {
-      const MaskMod rule = parse_rule();
+      MaskMod rule = parse_rule();
       if (!accept(')')) fail("expected \"&\", \"|\" or \")\"");
       return rule;
     }

@@ -106,6 +106,7 @@ BlockMask unmasked(const MaskMod&, const MaskShape& shape, const MaskConfig&) {
 template <typename Entry>
 std::vector<std::string> names_of(const std::vector<Entry>& entries) {
   std::vector<std::string> names;
+  names.reserve(entries.size());
   for (const Entry& entry : entries) names.push_back(entry.name);
   return names;
 }

@@ -122,6 +122,7 @@ class BackwardPass {
       lanes[{own(0, unit.b), own(1, unit.h), own(3, unit.chunk)}].push_back(i);
     }
     std::vector<std::vector<size_t>> ordered;
+    ordered.reserve(lanes.size());
     for (auto& [key, units] : lanes) ordered.push_back(std::move(units));
     const auto cost = [&](const std::vector<size_t>& units) {
       int64_t sum = 0;
@@ -165,7 +166,8 @@ class BackwardPass {
     kernels.probabilities(p, terms_.lse_BHT.const_data_ptr<float>() + row_term);
     kernels.multiply(p.cols, v_width, p.rows, {p.scores, 1, p.ld},
                      d_out_.at(part.b, part.h, part.q_block, part.row, 0),
-                     buffers.d_v.data() + part.span.begin * v_width, v_width, /*accumulate=*/true);
+                     buffers.d_v.data() + ptrdiff_t{part.span.begin} * v_width, v_width,
+                     /*accumulate=*/true);
     kernels.multiply(p.rows, p.cols, static_cast<int>(v_dim_),
                      {d_out_rows_.at(part.b, q, part.h), d_out_rows_.token_stride(), 1},
                      v_columns_.at(part.b, kv_head, part.kv_block, 0, part.span.begin), d_scores,
@@ -177,7 +179,7 @@ class BackwardPass {
     }
     kernels.multiply(p.cols, qk_width, p.rows, {d_scores, 1, p.ld},
                      q_.at(part.b, part.h, part.q_block, part.row, 0),
-                     buffers.d_k.data() + part.span.begin * qk_width, qk_width,
+                     buffers.d_k.data() + ptrdiff_t{part.span.begin} * qk_width, qk_width,
                      /*accumulate=*/true);
     const ptrdiff_t token = d_q_CBTHD_.stride(2);
     float* d_q = d_q_CBTHD_.mutable_data_ptr<float>() + chunk * d_q_CBTHD_.stride(0) +

@@ -29,7 +29,7 @@ double now(int threads) {
 }
 
 at::Tensor document_ids(const std::vector<int64_t>& lengths, int64_t tokens) {
-  const at::Tensor ids_T = at::empty({tokens}, at::kLong);
+  at::Tensor ids_T = at::empty({tokens}, at::kLong);
   int64_t* ids = ids_T.mutable_data_ptr<int64_t>();
   int64_t id = 0;
   for (const int64_t length : lengths) {
@@ -85,9 +85,7 @@ void report(const std::string& name, const json& common, double seconds, double 
   std::cout << record.dump() << std::endl;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   if (argc < 9) {
     std::cerr << "usage: bench_attention BACKEND DTYPE THREADS TOKENS DIM KV_HEADS MASK ROUNDS "
                  "[LENGTH,...]\n";
@@ -137,4 +135,15 @@ int main(int argc, char** argv) {
   report("attention_fwd", common, forward, 2 * work, peak.best());
   report("attention_bwd", common, backward, 5 * work, peak.best());
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << "\n";
+    return 1;
+  }
 }

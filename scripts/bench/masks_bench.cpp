@@ -23,7 +23,7 @@ using tessera::MaskShape;
 
 // Document ids of one row of `tokens` tokens: the lengths over and over, the last one cut.
 at::Tensor document_ids(const std::vector<int64_t>& lengths, int64_t tokens) {
-  const at::Tensor ids_T = at::empty({tokens}, at::kLong);
+  at::Tensor ids_T = at::empty({tokens}, at::kLong);
   int64_t* ids = ids_T.mutable_data_ptr<int64_t>();
   int64_t at = 0;
   for (int64_t id = 0; at < tokens; ++id) {
@@ -95,9 +95,7 @@ std::vector<int64_t> lengths_of(const json& rows, int64_t total) {
   throw std::runtime_error("no row of " + std::to_string(total) + " tokens");
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   if (argc != 2) {
     std::cerr << "usage: bench_masks DOCUMENT_LENGTHS.json\n";
     return 2;
@@ -133,4 +131,15 @@ int main(int argc, char** argv) {
                    .dump()
             << std::endl;
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << "\n";
+    return 1;
+  }
 }

@@ -23,8 +23,7 @@ using testing::RandomRules;
 at::Tensor dense_from_columns(const BlockMask& mask) {
   const BlockMaskData& data = mask.data();
   const MaskShape& shape = mask.shape();
-  const at::Tensor dense =
-      at::zeros({shape.batch, shape.heads, shape.q_len, shape.kv_len}, at::kBool);
+  at::Tensor dense = at::zeros({shape.batch, shape.heads, shape.q_len, shape.kv_len}, at::kBool);
   for (int64_t group = 0; group < shape.batch * shape.heads; ++group) {
     const at::Tensor head_TS = dense[group / shape.heads][group % shape.heads];
     for (int64_t kv_block = 0; kv_block < data.num_kv_blocks(); ++kv_block) {

@@ -226,7 +226,7 @@ TEST(BlockMaskTest, AdditiveIsZeroWhereAllowed) {
 
 TEST(BlockMaskTest, SquareFormsAreMadeOnceAndShared) {
   const BlockMask mask = create_block_mask(causal(), {.q_len = 300, .kv_len = 300});
-  const BlockMask copy = mask;
+  const BlockMask copy = mask;  // NOLINT(performance-unnecessary-copy-initialization): the point
   EXPECT_TRUE(mask.to_additive(at::kFloat).is_same(copy.to_additive(at::kFloat)));
   EXPECT_FALSE(mask.to_additive(at::kFloat).is_same(mask.to_additive(at::kDouble)));
   EXPECT_TRUE(mask.to_dense().is_same(copy.to_dense(at::Device(at::kCPU))));

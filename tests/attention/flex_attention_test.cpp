@@ -229,7 +229,7 @@ TEST(FlexAttentionTest, DocumentsDoNotLeak) {
 
 // Strided views, as a model that projects q, k and v at once would pass them.
 TEST(FlexAttentionTest, TakesStridedInputs) {
-  const at::Tensor qkv_BTHX = at::randn({2, 30, 4, 3 * 16});
+  const at::Tensor qkv_BTHX = at::randn({2, 30, 4, 48});
   const auto part = [&](int64_t i) { return qkv_BTHX.narrow(3, 16 * i, 16); };
   const BlockMask mask = create_block_mask(causal(), {.q_len = 30, .kv_len = 30});
   const at::Tensor strided = backend("flex")(part(0), part(1), part(2), mask).out_BTHE;

@@ -79,18 +79,21 @@ class TileKernelsTest : public ::testing::TestWithParam<size_t> {
   std::mt19937 random_{7};
 };
 
+size_t area(size_t rows, size_t cols) { return rows * cols; }
+
 TEST_P(TileKernelsTest, MultiplyEqualsTheSum) {
   for (const int m : {1, 5, 6, 7, 12, 13, 64}) {
     for (const int n : {16, 48, 128}) {
       for (const int k : {0, 1, 17, 64}) {
         for (const bool transposed : {false, true}) {
-          const std::vector<float> a = random_values(m * std::max(k, 1));
-          const std::vector<float> b = random_values(std::max(k, 1) * n);  // in panels
-          std::vector<float> c = random_values(m * n);
+          const std::vector<float> a = random_values(area(m, std::max(k, 1)));
+          const std::vector<float> b = random_values(area(std::max(k, 1), n));  // in panels
+          std::vector<float> c = random_values(area(m, n));
           const std::vector<float> before = c;
           const MatrixView view =
               transposed ? MatrixView{a.data(), 1, m} : MatrixView{a.data(), k, 1};
-          kernels().multiply(m, n, k, view, {b.data(), k * kPad}, c.data(), n, /*accumulate=*/true);
+          kernels().multiply(m, n, k, view, {b.data(), ptrdiff_t{k} * kPad}, c.data(), n,
+                             /*accumulate=*/true);
           for (int i = 0; i < m; ++i) {
             for (int j = 0; j < n; ++j) {
               double sum = before[i * n + j];

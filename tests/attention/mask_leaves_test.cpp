@@ -11,7 +11,7 @@
 namespace tessera {
 namespace {
 
-at::Tensor ids(std::vector<int64_t> values) { return at::tensor(values, at::kLong); }
+at::Tensor ids(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
 
 // Rows of 0 and 1, first query first.
 std::vector<std::string> rows(const MaskMod& rule, int64_t num_tokens, int64_t b = 0) {

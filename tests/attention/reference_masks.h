@@ -34,7 +34,7 @@ class RandomRules {
 
   // Runs of one to `max_length` tokens with ids in any order; [rows, max_tokens].
   at::Tensor document_ids(int64_t rows, int64_t max_length) {
-    const at::Tensor ids_BT = at::empty({rows, max_tokens_}, at::kLong);
+    at::Tensor ids_BT = at::empty({rows, max_tokens_}, at::kLong);
     int64_t* ids = ids_BT.mutable_data_ptr<int64_t>();
     for (int64_t b = 0; b < rows; ++b) {
       int64_t id = uniform(-3, 3);
@@ -76,7 +76,7 @@ class RandomRules {
 
   // Ids -1 to 3 in runs; equal ids may lie apart.
   at::Tensor scattered_ids(int64_t rows) {
-    const at::Tensor ids_BT = at::empty({rows, max_tokens_}, at::kLong);
+    at::Tensor ids_BT = at::empty({rows, max_tokens_}, at::kLong);
     int64_t* ids = ids_BT.mutable_data_ptr<int64_t>();
     for (int64_t t = 0; t < rows * max_tokens_; ++t) {
       ids[t] = t > 0 && uniform(0, 3) != 0 ? ids[t - 1] : uniform(-1, 3);
@@ -213,7 +213,7 @@ class RandomRules {
 };
 
 inline at::Tensor dense_from_rule(const ElementRule& allows, const MaskShape& shape) {
-  const at::Tensor dense_BHTS =
+  at::Tensor dense_BHTS =
       at::empty({shape.batch, shape.heads, shape.q_len, shape.kv_len}, at::kBool);
   bool* out = dense_BHTS.mutable_data_ptr<bool>();
   for (int64_t b = 0; b < shape.batch; ++b) {

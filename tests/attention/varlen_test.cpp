@@ -62,7 +62,7 @@ TEST(VarlenTest, RefusesWhatItCannotSay) {
 
 // The pairs that a varlen kernel computes.
 at::Tensor dense_from_varlen(const Varlen& varlen, int64_t batch, int64_t tokens) {
-  const at::Tensor dense = at::zeros({batch, 1, tokens, tokens}, at::kBool);
+  at::Tensor dense = at::zeros({batch, 1, tokens, tokens}, at::kBool);
   for (size_t i = 0; i + 1 < varlen.cu_seqlens.size(); ++i) {
     const int64_t b = varlen.cu_seqlens[i] / tokens;
     const int64_t begin = varlen.cu_seqlens[i] - b * tokens;
