@@ -1,0 +1,23 @@
+// The only file that sees ProcessGroupGloo.hpp; see cmake/gloo_stub/gloo/context.h.
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+
+#include "parallel/comm/backends.h"
+
+namespace tessera {
+
+c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendRequest& request) {
+  using Gloo = c10d::ProcessGroupGloo;
+  const auto options = Gloo::Options::create(request.timeout);
+  options->threads = 2;
+  if (!request.network_interface.empty()) {
+    options->devices.push_back(Gloo::createDeviceForInterface(request.network_interface));
+  } else if (request.loopback) {
+    options->devices.push_back(Gloo::createDeviceForHostname("127.0.0.1"));
+  } else {
+    options->devices.push_back(Gloo::createDefaultDevice());
+  }
+  return c10::make_intrusive<Gloo>(request.store, static_cast<int>(request.rank),
+                                   static_cast<int>(request.size), options);
+}
+
+}  // namespace tessera

@@ -1,0 +1,109 @@
+// A group of ranks and what they can do together, over c10d (Gloo on CPUs, NCCL on GPUs).
+//
+// A ProcessGroup is a cheap handle that is passed down to whoever communicates. A group of one rank
+// needs no backend: every operation is the identity, so degree 1 runs the same lines as degree N.
+//
+//   ProcessGroup group = world.group("tp", {0, 1});
+//   group.all_reduce(sum).wait();
+//   PendingWork gather = group.all_gather({whole}, {part});   // runs while we compute
+//   ...
+//   gather.wait();
+//
+// Every rank of a group calls the same operations in the same order with tensors of the same sizes
+// and dtypes. Tensors are contiguous (a strided one is refused: Gloo would read the wrong
+// elements). No operation is recorded by autograd; collectives.h has those that are.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace tessera {
+
+// Communication failed: a peer is gone, did not answer in time, or was never there. The message
+// names group, operation and what the backend said.
+class CommError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+enum class ReduceOp { kSum, kMax, kMin };
+
+// An operation that may still be running. The tensors it reads and writes are kept alive, and must
+// not be touched before wait() has returned. Dropping it without wait() is for unwinding only.
+class PendingWork {
+ public:
+  PendingWork() = default;  // nothing to wait for
+
+  // Blocks until the results are there (on a GPU: until the current stream may use them). A second
+  // call does nothing. Throws CommError.
+  void wait();
+
+ private:
+  friend class ProcessGroup;
+  explicit PendingWork(std::function<void()> finish) : finish_(std::move(finish)) {}
+  std::function<void()> finish_;
+};
+
+// What this rank handed over to other ranks so far, its own part not counted.
+struct CommCounters {
+  int64_t num_calls = 0;
+  int64_t num_bytes_sent = 0;
+};
+
+class ProcessGroup {
+ public:
+  ProcessGroup() : ProcessGroup("single", {0}) {}
+  ProcessGroup(std::string name, std::vector<int64_t> ranks);  // one rank
+
+  int64_t rank() const;  // of this process in the group
+  int64_t size() const;
+  const std::string& name() const;
+  const std::vector<int64_t>& ranks() const;  // global ranks, ascending
+  const CommCounters& counters() const;
+
+  // In place.
+  PendingWork all_reduce(const at::Tensor& tensor, ReduceOp op = ReduceOp::kSum) const;
+
+  // outputs[i], flattened, is the ranks' inputs[i] one after the other. outputs[i] may be the
+  // storage that inputs[i] is this rank's part of.
+  PendingWork all_gather(const std::vector<at::Tensor>& outputs,
+                         const std::vector<at::Tensor>& inputs) const;
+
+  // outputs[i] += (this rank's part of) the sum of all ranks' inputs[i], which has size() times as
+  // many elements. Added in wait(), in rank order where the backend leaves the order to us (Gloo).
+  PendingWork reduce_scatter_add(const std::vector<at::Tensor>& outputs,
+                                 const std::vector<at::Tensor>& inputs) const;
+
+  // Rows (dim 0) of input go to the ranks in order, input_rows[r] to rank r; output_rows[r] come
+  // from rank r.
+  PendingWork all_to_all(const at::Tensor& output, const at::Tensor& input,
+                         const std::vector<int64_t>& output_rows,
+                         const std::vector<int64_t>& input_rows) const;
+
+  PendingWork broadcast(const at::Tensor& tensor, int64_t root) const;
+
+  // Point to point; peers are ranks of the group, tags match a send with its receive.
+  PendingWork send(const at::Tensor& tensor, int64_t to, int64_t tag) const;
+  PendingWork receive(const at::Tensor& tensor, int64_t from, int64_t tag) const;
+
+  // Returns when all ranks have called it.
+  void barrier() const;
+
+  // Of operations issued from now on.
+  void set_timeout(std::chrono::milliseconds timeout) const;
+
+  struct Impl;  // process_group_impl.h
+  explicit ProcessGroup(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace tessera

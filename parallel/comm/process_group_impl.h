@@ -1,0 +1,21 @@
+// Internal to parallel/comm: a ProcessGroup's parts, with c10d's headers.
+#pragma once
+
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+
+#include "parallel/comm/process_group.h"
+
+namespace tessera {
+
+// What a backend or store says went wrong, without the addresses of its call stack.
+std::string backend_message(const std::exception& error);
+
+struct ProcessGroup::Impl {
+  std::string name;
+  std::vector<int64_t> ranks;                   // global
+  int64_t rank = 0;                             // in the group
+  c10::intrusive_ptr<c10d::Backend> backend{};  // null for one rank
+  CommCounters counters{};
+};
+
+}  // namespace tessera

@@ -1,0 +1,78 @@
+// All ranks of a run: how they find each other, and where process groups come from.
+//
+//   World world;                                             // one rank, no network
+//   World world = World::connect({.rank = 1, .size = 4, .address = "10.0.0.1"});
+//   ProcessGroup tp = world.group("tp", {2, 3});
+//
+// Ranks may also be threads of one process (tests, and numerics on a laptop):
+//
+//   std::vector<World> worlds = World::in_one_process(4);     // worlds[r] goes to thread r
+//
+// A World is a cheap handle; copies share groups. One thread uses a rank's World at a time.
+#pragma once
+
+#include <c10/core/DeviceType.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/comm/process_group.h"
+
+namespace tessera {
+
+struct WorldOptions {
+  int64_t rank = 0;
+  int64_t size = 1;
+  std::string address = "127.0.0.1";  // of the store
+  int64_t port = 29500;
+  bool store_is_served = false;  // a launcher already serves the store; otherwise rank 0 does
+  int64_t attempt = 0;           // restarts so far: each has keys of its own in a served store
+  c10::DeviceType device = c10::DeviceType::CPU;  // Gloo for the CPU, NCCL for CUDA
+  int64_t device_index = 0;                       // this rank's, for NCCL
+  std::string network_interface = {};             // for Gloo, e.g. "eth0"; found when empty
+  std::chrono::milliseconds timeout{300 * 1000};  // of joining, and of every operation
+};
+
+class World {
+ public:
+  World();  // one rank
+
+  // Joins the other ranks. Throws CommError naming the ranks that did not join in time, or saying
+  // that the port is in use or the store does not answer; c10::Error for options that make no
+  // sense.
+  static World connect(const WorldOptions& options);
+
+  // `size` ranks that will be threads of this process.
+  static std::vector<World> in_one_process(
+      int64_t size, std::chrono::milliseconds timeout = std::chrono::seconds(60));
+
+  int64_t rank() const;
+  int64_t size() const;
+
+  // The group of these global ranks (ascending, this one among them). Its members call this in the
+  // same order. A second group of the same ranks shares the first one's connections.
+  ProcessGroup group(const std::string& name, const std::vector<int64_t>& ranks) const;
+  ProcessGroup all() const;  // every rank
+
+  // Of every group's operations from now on.
+  void set_timeout(std::chrono::milliseconds timeout) const;
+
+  // Small values for other ranks. read() waits for the key and throws CommError after the timeout.
+  void publish(const std::string& key, const std::string& value) const;
+  std::string read(const std::string& key) const;
+
+  // After a CommError: every rank that fails calls this; returns the ranks that did not within
+  // `grace`, which are those that died or hang. Throws CommError when the store is gone as well.
+  std::vector<int64_t> silent_ranks(std::chrono::milliseconds grace) const;
+
+  struct Impl;
+
+ private:
+  explicit World(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace tessera
