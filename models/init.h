@@ -16,12 +16,6 @@
 
 namespace tessera {
 
-// A rectangle of a parameter: where a shard stands in the whole.
-struct GlobalShard {
-  std::vector<int64_t> global_shape;
-  std::vector<int64_t> offset;  // of the shard's first element, per dimension
-};
-
 // Fills `shard` (any floating dtype; values are made in float32 and cast) with its part of the
 // parameter `name`. Throws c10::Error when the shard does not lie inside global_shape.
 void initialize_shard(at::Tensor& shard, const GlobalShard& where, const InitSpec& init,

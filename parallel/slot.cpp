@@ -18,4 +18,10 @@ InitSpec InitSpec::truncated_normal(double std, double low, double high) {
   return {.kind = Kind::kTruncatedNormal, .std = std, .low = low, .high = high};
 }
 
+GlobalShard ParameterSlot::where() const {
+  if (part) return *part;
+  const std::vector<int64_t> shape = tensor->sizes().vec();
+  return {.global_shape = shape, .offset = std::vector<int64_t>(shape.size(), 0)};
+}
+
 }  // namespace tessera

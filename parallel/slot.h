@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,10 +31,23 @@ struct InitSpec {
   static InitSpec truncated_normal(double std, double low, double high);
 };
 
+// A rectangle of a parameter: where a shard stands in the whole.
+struct GlobalShard {
+  std::vector<int64_t> global_shape;
+  std::vector<int64_t> offset;  // of the shard's first element, per dimension
+  bool operator==(const GlobalShard&) const = default;
+};
+
 struct ParameterSlot {
   std::string name;  // e.g. "layers.0.attention.wq.weight", unique in a model
   at::Tensor* tensor = nullptr;
   InitSpec init;
+
+  // Where the tensor stands in the whole parameter, when tensor parallelism has cut it. Nothing: it
+  // is the whole.
+  std::optional<GlobalShard> part = {};
+
+  GlobalShard where() const;
 };
 
 }  // namespace tessera

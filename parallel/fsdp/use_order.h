@@ -1,0 +1,35 @@
+// Which unit to gather next, learned from the pass before.
+//
+// A pass is a run of uses in one direction. Units are used in the same order in every pass, but one
+// of them may occur twice (a tied embedding is also the head), so what comes next depends on the
+// last two uses. The first pass knows nothing; a change of direction starts a new pass, and nothing
+// is known beyond a pass's end.
+//
+//   UseOrder order;
+//   if (std::optional<int64_t> next = order.use(Pass::kForward, unit)) prefetch(*next);
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <tuple>
+
+namespace tessera {
+
+enum class Pass { kForward, kBackward };
+
+class UseOrder {
+ public:
+  // Notes that `unit` is used now and returns the unit that followed it last time.
+  std::optional<int64_t> use(Pass pass, int64_t unit);
+
+  // The next use starts a pass, also in the same direction.
+  void end_pass() { last_.reset(); }
+
+ private:
+  using Place = std::tuple<Pass, int64_t, int64_t>;  // direction, unit before (-1: none), unit
+  std::optional<Place> last_;
+  std::map<Place, int64_t> successors_;
+};
+
+}  // namespace tessera
