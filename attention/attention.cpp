@@ -5,6 +5,9 @@
 
 #include <cmath>
 
+#include "attention/capabilities.h"
+#include "attention/registry.h"
+
 namespace tessera {
 
 namespace {
@@ -79,12 +82,60 @@ void check_options(const AttentionOptions& options, const at::Tensor& q_BTHD, in
                q_BTHD);
 }
 
+// "eager" or "flex", of those that take the same masks.
+std::string backends_that_can(const AttentionBinding& binding, const AttentionRequest& request) {
+  std::string names;
+  for (const auto& other : binding.registered) {
+    const bool can = other->mask_form == binding.backend->mask_form &&
+                     why_not(other->capabilities, request).empty();
+    if (can) names += (names.empty() ? "\"" : " or \"") + other->name + "\"";
+  }
+  return names.empty() ? "no registered backend can" : "use " + names;
+}
+
+void check_supported(const AttentionBinding& binding, const AttentionRequest& request) {
+  const std::string reason = why_not(binding.backend->capabilities, request);
+  TORCH_CHECK(reason.empty(), "attention backend \"", binding.backend->name, "\": ", reason, "; ",
+              backends_that_can(binding, request));
+}
+
+AttentionOutput call(const AttentionBinding& binding, const at::Tensor& q_BTHD,
+                     const at::Tensor& k_BSKD, const at::Tensor& v_BSKE, const BlockMask& mask,
+                     const AttentionOptions& options) {
+  const AttentionBackend& backend = *binding.backend;
+  const bool takes_args = binding.typed_args.has_value();
+  if (!takes_args && options.args.empty()) {
+    return backend.function(q_BTHD, k_BSKD, v_BSKE, mask, options);
+  }
+  AttentionOptions with_args = options;
+  with_args.typed_args = binding.typed_args;
+  if (!options.args.empty()) {
+    AttentionArgs args = binding.args;
+    args.insert(args.end(), options.args.begin(), options.args.end());
+    with_args.typed_args = backend.signature.bind(args, backend.name);
+  }
+  return backend.function(q_BTHD, k_BSKD, v_BSKE, mask, with_args);
+}
+
+std::shared_ptr<const AttentionBinding> bind_alone(std::string name, AttentionFn function) {
+  TORCH_CHECK(function != nullptr, "AttentionOp \"", name, "\": got no function, expected one");
+  const auto backend = std::make_shared<const AttentionBackend>(
+      AttentionBackend{.name = std::move(name),
+                       .function = std::move(function),
+                       .capabilities = {.features = all_attention_features()}});
+  return std::make_shared<const AttentionBinding>(AttentionBinding{.backend = backend});
+}
+
 }  // namespace
 
+AttentionOp::AttentionOp(std::shared_ptr<const AttentionBinding> binding)
+    : binding_(std::move(binding)) {}
+
 AttentionOp::AttentionOp(std::string name, AttentionFn function)
-    : name_(std::move(name)), function_(std::move(function)) {
-  TORCH_CHECK(function_ != nullptr, "AttentionOp \"", name_, "\": got no function, expected one");
-}
+    : binding_(bind_alone(std::move(name), std::move(function))) {}
+
+const std::string& AttentionOp::name() const { return binding_->backend->name; }
+const std::string& AttentionOp::mask_form() const { return binding_->backend->mask_form; }
 
 AttentionOutput AttentionOp::operator()(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                                         const at::Tensor& v_BSKE, const BlockMask& mask,
@@ -93,7 +144,17 @@ AttentionOutput AttentionOp::operator()(const at::Tensor& q_BTHD, const at::Tens
   check_types(q_BTHD, k_BSKD, v_BSKE);
   check_mask(mask.shape(), q_BTHD, k_BSKD);
   check_options(options, q_BTHD, k_BSKD.size(1));
-  return function_(q_BTHD, k_BSKD, v_BSKE, mask, options);
+  check_supported(*binding_, request_of(q_BTHD, k_BSKD, v_BSKE, options));
+  AttentionOutput output = call(*binding_, q_BTHD, k_BSKD, v_BSKE, mask, options);
+  if (binding_->watch) {
+    binding_->watch->saw({.backend = name(),
+                          .kernel = std::string(output.kernel),
+                          .q_sizes = q_BTHD.sizes().vec(),
+                          .k_sizes = k_BSKD.sizes().vec(),
+                          .v_sizes = v_BSKE.sizes().vec(),
+                          .dtype = q_BTHD.scalar_type()});
+  }
+  return output;
 }
 
 }  // namespace tessera

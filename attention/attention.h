@@ -15,11 +15,16 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
 
+#include <any>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
+#include "attention/attention_args.h"
 #include "attention/block_mask.h"
 
 namespace tessera {
@@ -36,6 +41,20 @@ struct AttentionOptions {
 
   bool return_lse = false;
   bool return_weights = false;
+
+  // What else a registered function takes, by the names of its signature. They become the struct
+  // that it declares, on top of the arguments the op was made with.
+  AttentionArgs args{};
+  std::any typed_args{};  // set by AttentionOp
+
+  // For the function: its struct. Throws c10::Error when it declared another one, or none.
+  template <typename Struct>
+  const Struct& typed() const {
+    const auto* args_struct = std::any_cast<Struct>(&typed_args);
+    TORCH_CHECK(args_struct != nullptr, "AttentionOptions::typed: got a struct that the backend ",
+                "did not declare as its signature (or a call that bypassed AttentionOp)");
+    return *args_struct;
+  }
 };
 
 struct AttentionOutput {
@@ -44,29 +63,41 @@ struct AttentionOutput {
   // float32 (float64 for float64 inputs), differentiable; only with return_lse / return_weights.
   at::Tensor lse_BHT{};
   at::Tensor weights_BHTS{};
+
+  // Which of a backend's kernels ran, for logs; text that lives as long as the program.
+  std::string_view kernel{};
 };
 
 using AttentionFn = std::function<AttentionOutput(
     const at::Tensor& q_BTHD, const at::Tensor& k_BSKD, const at::Tensor& v_BSKE,
     const BlockMask& mask, const AttentionOptions& options)>;
 
-// A backend's function together with its name: what a layer owns as its `inner_attention`.
+struct AttentionBinding;  // registry.h
+
+// A backend ready to be called: what a layer owns as its `inner_attention`. Copies share one
+// binding.
 class AttentionOp {
  public:
+  // Made by AttentionRegistry::make.
+  explicit AttentionOp(std::shared_ptr<const AttentionBinding> binding);
+
+  // A function outside of any registry, such as a wrapper around another op: it may be asked for
+  // everything and refuses for itself.
   AttentionOp(std::string name, AttentionFn function);
 
-  const std::string& name() const { return name_; }
+  const std::string& name() const;
+  const std::string& mask_form() const;  // how the masks it is given must be built
 
   // Throws c10::Error, with the shapes got and expected, when inputs and mask do not fit together:
   // ranks, head counts, mask batch / heads neither 1 nor equal, mask lengths different from T and
-  // S, mixed dtypes or devices.
+  // S, mixed dtypes or devices. Throws, naming backend, option, reason and the backends that could,
+  // when this one cannot do the call.
   AttentionOutput operator()(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                              const at::Tensor& v_BSKE, const BlockMask& mask,
                              const AttentionOptions& options = {}) const;
 
  private:
-  std::string name_;
-  AttentionFn function_;
+  std::shared_ptr<const AttentionBinding> binding_;
 };
 
 }  // namespace tessera

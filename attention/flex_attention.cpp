@@ -2,7 +2,6 @@
 //
 // Shape legend: as in attention.h.
 #include <ATen/TensorOperators.h>
-#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -85,19 +84,10 @@ struct FlexAttention : torch::autograd::Function<FlexAttention> {
   }
 };
 
-void check_supported(const at::Tensor& q_BTHD, const AttentionOptions& options) {
-  TORCH_CHECK(q_BTHD.device().is_cpu(), "attention backend \"flex\": got tensors on ",
-              q_BTHD.device(), ", expected the CPU; use \"sdpa\"");
-  const at::ScalarType type = q_BTHD.scalar_type();
-  TORCH_CHECK(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf,
-              "attention backend \"flex\": dtype: got ", type,
-              ", expected Float, BFloat16 or Half; use \"eager\"");
-  TORCH_CHECK(!options.return_weights,
-              "attention backend \"flex\": options.return_weights: the weights never exist as a "
-              "whole; use \"eager\"");
-  TORCH_CHECK(!options.alibi_slopes_H.defined() || !options.alibi_slopes_H.requires_grad(),
-              "attention backend \"flex\": options.alibi_slopes_H: got slopes that require a "
-              "gradient, expected constants; use \"eager\"");
+// Static text for each instruction set.
+std::string_view kernel_name() {
+  static const std::string name = std::string("block-sparse, ") + flex::tile_kernels().name;
+  return name;
 }
 
 }  // namespace
@@ -105,7 +95,6 @@ void check_supported(const at::Tensor& q_BTHD, const AttentionOptions& options) 
 AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                                const at::Tensor& v_BSKE, const BlockMask& mask,
                                const AttentionOptions& options) {
-  check_supported(q_BTHD, options);
   const double scale = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q_BTHD.size(3))));
   const auto settings = c10::make_intrusive<FlexSettings>(mask, scale, options.soft_cap);
   // The autograd function takes no undefined tensors.
@@ -115,7 +104,7 @@ AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSK
   const variable_list results =
       FlexAttention::apply(q_BTHD, k_BSKD, v_BSKE, optional(options.sinks_H),
                            optional(options.bias_BHTS), optional(options.alibi_slopes_H), settings);
-  AttentionOutput output{.out_BTHE = results[0]};
+  AttentionOutput output{.out_BTHE = results[0], .kernel = kernel_name()};
   if (options.return_lse) output.lse_BHT = results[1];
   return output;
 }

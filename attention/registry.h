@@ -1,58 +1,96 @@
 // Attention backends by name. A registry is a plain object that is passed to a model's constructor:
 // there is no global one, so two models (or two ranks that are threads) may hold different ones.
 //
-//   AttentionRegistry registry = AttentionRegistry::with_builtins();      // "eager", "sdpa"
+//   AttentionRegistry registry = AttentionRegistry::with_builtins();
 //   registry.add({.name = "mine", .description = "...", .function = my_attention});
 //   AttentionOp op = registry.make("mine");
 #pragma once
 
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/attention_args.h"
+#include "attention/attention_watch.h"
+#include "attention/capabilities.h"
 
 namespace tessera {
 
 struct AttentionBackend {
-  std::string name;
-  std::string description;  // one line, for listings and the start banner
+  std::string name;           // letters, digits and "_"
+  std::string description{};  // one line, for listings and the start banner
   AttentionFn function;
   std::string mask_form = "block";  // how its masks are built, a name in a MaskRegistry
+  AttentionCapabilities capabilities{};
+  AttentionSignature signature{};      // the arguments it takes besides AttentionOptions
+  std::vector<std::string> aliases{};  // other names for it
+};
+
+// What an AttentionOp is made of.
+struct AttentionBinding {
+  std::shared_ptr<const AttentionBackend> backend;
+  AttentionArgs args{};   // given when it was made
+  std::any typed_args{};  // the backend's struct made of them
+  std::vector<std::shared_ptr<const AttentionBackend>> registered{};  // to name others that can
+  std::shared_ptr<AttentionWatch> watch{};
 };
 
 class AttentionRegistry {
  public:
+  // "eager", "flex" (also "flex_attention"), "sdpa". "flash_attention_2", Hugging Face's name for
+  // an exact kernel that never holds T x S scores, is here "flex", which is that on the CPU.
   static AttentionRegistry with_builtins();
 
-  // Throws c10::Error when the name is empty or taken, or the function is missing.
+  // Throws c10::Error when a name is no word or is taken, or the function is missing.
   void add(AttentionBackend backend);
 
-  // Throws c10::Error that lists the names there are.
-  AttentionOp make(const std::string& name) const;
+  // From here on ops tell `watch` of each call with a new kernel or new sizes.
+  void set_watch(std::shared_ptr<AttentionWatch> watch) { watch_ = std::move(watch); }
+
+  // choice: a name or alias, with arguments if the backend takes some: "band(width=64)". Throws
+  // c10::Error that lists the names (or arguments) there are.
+  AttentionOp make(const std::string& choice) const;
+
+  // An op for each of a model's parts: "flex" or "flex, sliding=band(width=64)"
+  // (attention_choice.h). Throws c10::Error when a part is left without one, is unknown, or the ops
+  // want their masks built in different forms, which one create_mask_fn cannot serve.
+  std::map<std::string, AttentionOp> make_parts(const std::string& choices,
+                                                const std::vector<std::string>& parts) const;
+
+  // The form in which the backends of `choices` want their masks. Throws as make_parts does.
+  std::string mask_form(const std::string& choices) const;
+
+  // By name or alias. Throws c10::Error that lists the names there are.
   const AttentionBackend& get(const std::string& name) const;
 
+  // Without aliases, in the order in which they were added.
   std::vector<std::string> names() const;
 
  private:
-  std::vector<AttentionBackend> backends_;
+  const std::shared_ptr<const AttentionBackend>* find(const std::string& name) const;
+  std::shared_ptr<const AttentionBackend> shared(const std::string& name) const;
+  AttentionOp bind(const std::string& name, const AttentionArgs& args) const;
+
+  std::vector<std::shared_ptr<const AttentionBackend>> backends_;
+  std::shared_ptr<AttentionWatch> watch_;
 };
 
-// The slow, obvious oracle: plain tensor operations on the dense mask. Supports every option and
-// float64.
+// The functions behind the built-in names; called through an AttentionOp, which checks inputs
+// and capabilities. eager is the slow, obvious oracle: plain tensor operations on the dense mask.
 AttentionOutput eager_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                                 const at::Tensor& v_BSKE, const BlockMask& mask,
                                 const AttentionOptions& options);
 
-// Block-sparse attention on the CPU, forward and backward, for float32, bfloat16 and float16
-// (computed in float32). Skips tiles without a pair; results do not depend on the number of
-// threads. Refuses float64, return_weights, slopes with a gradient and other devices by name.
+// Block-sparse attention on the CPU, forward and backward, computed in float32. Skips tiles without
+// a pair; results do not depend on the number of threads.
 AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                                const at::Tensor& v_BSKE, const BlockMask& mask,
                                const AttentionOptions& options);
 
 // LibTorch's scaled_dot_product_attention. Passes no tensor when the mask is exactly full or
-// causal, otherwise the mask's additive form. Refuses soft_cap, sinks, ALiBi, return_lse and
-// return_weights by name.
+// causal, otherwise the mask's additive form.
 AttentionOutput sdpa_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                                const at::Tensor& v_BSKE, const BlockMask& mask,
                                const AttentionOptions& options);

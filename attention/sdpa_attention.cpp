@@ -9,18 +9,12 @@
 // Shape legend: as in attention.h.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-#include <c10/util/Exception.h>
 
 #include "attention/registry.h"
 
 namespace tessera {
 
 namespace {
-
-void refuse(bool asked_for, const char* option) {
-  TORCH_CHECK(!asked_for, "attention backend \"sdpa\": options.", option,
-              ": LibTorch's scaled_dot_product_attention cannot do it; use \"eager\"");
-}
 
 // The additive mask, the bias, their sum, or nothing when neither says anything.
 std::optional<at::Tensor> attention_bias(const at::Tensor& q_BTHD, const BlockMask& mask,
@@ -40,12 +34,6 @@ std::optional<at::Tensor> attention_bias(const at::Tensor& q_BTHD, const BlockMa
 AttentionOutput sdpa_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                                const at::Tensor& v_BSKE, const BlockMask& mask,
                                const AttentionOptions& options) {
-  refuse(options.soft_cap.has_value(), "soft_cap");
-  refuse(options.sinks_H.defined(), "sinks_H");
-  refuse(options.alibi_slopes_H.defined(), "alibi_slopes_H");
-  refuse(options.return_lse, "return_lse");
-  refuse(options.return_weights, "return_weights");
-
   const bool is_causal = !options.bias_BHTS.defined() && mask.is_causal();
   const std::optional<at::Tensor> bias_BHTS =
       is_causal ? std::nullopt : attention_bias(q_BTHD, mask, options.bias_BHTS);
@@ -53,7 +41,8 @@ AttentionOutput sdpa_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSK
   const at::Tensor out_BHTE = at::scaled_dot_product_attention(
       q_BTHD.transpose(1, 2), k_BSKD.transpose(1, 2), v_BSKE.transpose(1, 2), bias_BHTS,
       /*dropout_p=*/0.0, is_causal, options.scale, grouped_heads);
-  return {.out_BTHE = out_BHTE.transpose(1, 2)};
+  const char* const kernel = is_causal ? "is_causal" : bias_BHTS ? "additive mask" : "no mask";
+  return {.out_BTHE = out_BHTE.transpose(1, 2), .kernel = kernel};
 }
 
 }  // namespace tessera
