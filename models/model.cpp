@@ -1,5 +1,10 @@
 #include "models/model.h"
 
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+
+#include "attention/registry.h"
 #include "models/init.h"
 
 namespace tessera {
@@ -22,6 +27,25 @@ void initialize_parameters(Model& model, uint64_t seed) {
   for (const ParameterSlot& slot : model.parameters()) {
     initialize(*slot.tensor, slot.init, seed, slot.name);
   }
+}
+
+void set_attention(Model& model, const AttentionRegistry& registry, const std::string& choices) {
+  const std::vector<AttentionSite> sites = model.attention_sites();
+  TORCH_CHECK(!sites.empty(), "set_attention: ", model.description(),
+              " lists no place where it attends");
+  std::vector<std::string> parts;
+  for (const AttentionSite& site : sites) {
+    const bool is_new = std::find(parts.begin(), parts.end(), site.part) == parts.end();
+    if (is_new) parts.push_back(site.part);
+  }
+  const std::map<std::string, AttentionOp> ops = registry.make_parts(choices, parts);
+  for (const AttentionSite& site : sites) {
+    const AttentionOp& op = ops.at(site.part);
+    TORCH_CHECK(op.mask_form() == site.op->mask_form(), "set_attention: mask form of \"", op.name(),
+                "\": got \"", op.mask_form(), "\", expected \"", site.op->mask_form(),
+                "\", in which this model's masks are built for \"", site.op->name(), "\"");
+  }
+  for (const AttentionSite& site : sites) *site.op = ops.at(site.part);
 }
 
 }  // namespace tessera

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention.h"
 #include "attention/attention_masks.h"
 #include "attention/mask_config.h"
 #include "data/batch.h"
@@ -29,6 +30,18 @@ namespace tessera {
 // What goes with a forward besides tokens and masks; nothing here has a gradient.
 struct ForwardInputs {
   at::Tensor positions_BT = {};  // int64, RoPE positions
+
+  // Keyword arguments for every attention function of the model, on top of those it was chosen
+  // with; a function that does not know one refuses it by name.
+  AttentionArgs attention_args = {};
+};
+
+// A place where a model attends: its part, which is the name of the mask it asks for, and the op
+// that the layer owns. Whoever replaces the op (another backend, a wrapper that exchanges keys)
+// does it here.
+struct AttentionSite {
+  std::string part;
+  AttentionOp* op = nullptr;
 };
 
 class Model {
@@ -65,6 +78,10 @@ class Model {
   // norm. Addresses stay valid for the model's life.
   virtual std::vector<Block*> blocks() = 0;
 
+  // Every place where this model attends, in the order of the forward pass. Addresses stay valid
+  // for the model's life.
+  virtual std::vector<AttentionSite> attention_sites() { return {}; }
+
   // Floating-point operations of forward and backward per token at this row length, as TorchTitan
   // counts them (6 per weight without the embedding + 12 * L * H * head_dim * seq_len; no discount
   // for masks).
@@ -85,5 +102,13 @@ class Model {
 // parameters must have storage (parallel/flat_parameters.h); throws c10::Error naming one that has
 // none.
 void initialize_parameters(Model& model, uint64_t seed);
+
+class AttentionRegistry;
+
+// Switches a built model to other attention ("sdpa", or by part: "flex, sliding=sdpa"; see
+// attention/attention_choice.h). Throws c10::Error, and changes nothing, for names, arguments and
+// parts that do not exist, for a model that lists no sites, and for a backend whose masks are built
+// in another form than those that the model gets.
+void set_attention(Model& model, const AttentionRegistry& registry, const std::string& choices);
 
 }  // namespace tessera

@@ -46,7 +46,7 @@ std::vector<std::string> model_flavors(const std::string& name) { return family(
 std::string requested_mask_rule(const ModelRequest& request) {
   if (!request.mask.empty()) {
     try {
-      check_mask_syntax(request.mask);
+      check_mask_syntax(request.mask, request.mask_registry);
     } catch (const c10::Error& error) {
       TORCH_CHECK(false, "model.mask is '", request.mask, "': ", error.what_without_backtrace());
     }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/mask_registry.h"
 #include "attention/registry.h"
 #include "models/model.h"
 
@@ -15,9 +16,10 @@ namespace tessera {
 struct ModelRequest {
   std::string name = "llama3";
   std::string flavor = "debugmodel";
-  std::string attention = "sdpa";               // backend, a name in the registry
+  std::string attention = "sdpa";  // backends by part, see attention/attention_choice.h
   std::string attn_mask_type = "block_causal";  // or "causal"
   std::string mask = {};  // rule string; overrides attn_mask_type when not empty
+  MaskRegistry mask_registry = MaskRegistry::with_builtins();  // what names in `mask` mean
   int64_t max_seq_len = 2048;
 };
 

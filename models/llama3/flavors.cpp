@@ -114,7 +114,7 @@ void Llama3Config::check() const {
               ", expected a multiple of n_kv_heads, which is ", n_kv_heads);
   TORCH_CHECK(norm_eps > 0, "llama3 config: norm_eps is ", norm_eps, ", expected > 0");
   check_rope(*this);
-  check_mask_syntax(mask_rule);
+  check_mask_syntax(mask_rule, mask_registry);
 }
 
 std::unique_ptr<Model> make_llama3(const ModelRequest& request,
@@ -126,8 +126,10 @@ std::unique_ptr<Model> make_llama3(const ModelRequest& request,
               "model.attn_mask_type is '", request.attn_mask_type,
               "'; expected block_causal, or the flavor without its suffix");
   config.mask_rule = requested_mask_rule(request);
+  config.mask_registry = request.mask_registry;
   config.max_seq_len = request.max_seq_len;
-  return std::make_unique<Llama3>(config, attention.make(request.attention));
+  const auto ops = attention.make_parts(request.attention, {"global"});
+  return std::make_unique<Llama3>(config, ops.at("global"));
 }
 
 }  // namespace tessera

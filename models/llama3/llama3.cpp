@@ -47,12 +47,13 @@ struct Attention {
     declare(block, wo, prefix + "wo.weight", {config.dim, q_dim}, linear_init(output_std));
   }
 
-  Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope) const {
+  Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope,
+                 const AttentionArgs& args) const {
     const Tensor q_BTHE = project(x_BTD, wq).unflatten(-1, {-1, head_dim});
     const Tensor k_BTKE = project(x_BTD, wk).unflatten(-1, {-1, head_dim});
     const Tensor v_BTKE = project(x_BTD, wv).unflatten(-1, {-1, head_dim});
-    const AttentionOutput attended =
-        inner_attention(apply_rope(q_BTHE, rope), apply_rope(k_BTKE, rope), v_BTKE, mask);
+    const AttentionOutput attended = inner_attention(
+        apply_rope(q_BTHE, rope), apply_rope(k_BTKE, rope), v_BTKE, mask, {.args = args});
     return project(attended.out_BTHE.flatten(-2), wo);
   }
 
@@ -91,9 +92,10 @@ struct Layer {
   }
   Layer(const Layer&) = delete;
 
-  Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope) const {
+  Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope,
+                 const AttentionArgs& args) const {
     const Tensor h_BTD =
-        x_BTD + attention.forward(rms_normalize(x_BTD, attention_norm, eps), mask, rope);
+        x_BTD + attention.forward(rms_normalize(x_BTD, attention_norm, eps), mask, rope, args);
     return h_BTD + feed_forward.forward(rms_normalize(h_BTD, ffn_norm, eps));
   }
 
@@ -169,7 +171,8 @@ Llama3::~Llama3() = default;
 AttentionMasks Llama3::get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,
                                            const Tokenizer& /*tokenizer*/,
                                            const Extras& /*extras*/) const {
-  const MaskMod rule = parse_mask(config_.mask_rule, {.document_ids_BT = batch.document_ids_BT});
+  const MaskMod rule = parse_mask(config_.mask_rule, {.document_ids_BT = batch.document_ids_BT},
+                                  config_.mask_registry);
   const int64_t rows = rule.batch_size() == 1 ? 1 : batch.batch_size();
   const MaskShape shape{
       .batch = rows, .heads = 1, .q_len = batch.seq_len(), .kv_len = batch.seq_len()};
@@ -192,9 +195,10 @@ Tensor Llama3::trunk(const Tensor& tokens_BT, const AttentionMasks& masks,
     return at::embedding(m.tok_embeddings, tokens);
   });
   for (Layer& layer : m.layers) {
-    h_BTD = run_segment(layer.block, h_BTD, [&layer, mask, rope](const Tensor& x_BTD) {
-      return layer.forward(x_BTD, mask, rope);
-    });
+    h_BTD = run_segment(layer.block, h_BTD,
+                        [&layer, mask, rope, args = inputs.attention_args](const Tensor& x_BTD) {
+                          return layer.forward(x_BTD, mask, rope, args);
+                        });
   }
   return run_segment(m.norm_output_block, h_BTD, [&m, eps = config_.norm_eps](const Tensor& x_BTD) {
     return rms_normalize(x_BTD, m.norm, eps);
@@ -215,6 +219,14 @@ std::vector<Block*> Llama3::blocks() {
   for (Layer& layer : modules_->layers) blocks.push_back(&layer.block);
   blocks.push_back(&modules_->norm_output_block);
   return blocks;
+}
+
+std::vector<AttentionSite> Llama3::attention_sites() {
+  std::vector<AttentionSite> sites;
+  for (Layer& layer : modules_->layers) {
+    sites.push_back({kGlobalMask, &layer.attention.inner_attention});
+  }
+  return sites;
 }
 
 int64_t Llama3::num_flops_per_token(int64_t seq_len) const {

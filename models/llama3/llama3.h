@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/mask_registry.h"
 #include "attention/registry.h"
 #include "models/model.h"
 #include "models/rope.h"
@@ -45,6 +46,7 @@ struct Llama3Config {
   // Rule of the layers' masks, a string that mask_parser understands; document boundaries come from
   // the batch.
   std::string mask_rule = "causal & document";
+  MaskRegistry mask_registry = MaskRegistry::with_builtins();  // what its names mean
 
   // Parameters, by arithmetic; equals Model::num_parameters().
   int64_t num_parameters() const;
@@ -82,6 +84,7 @@ class Llama3 final : public Model {
   at::Tensor head(const at::Tensor& hidden_BTD) override;
   at::Tensor head_weight() const override;
   std::vector<Block*> blocks() override;
+  std::vector<AttentionSite> attention_sites() override;
   int64_t num_flops_per_token(int64_t seq_len) const override;
   std::string description() const override;
 

@@ -216,6 +216,73 @@ TEST(Llama3, UsesTheMasksItIsGiven) {
   EXPECT_FALSE(at::equal(got, logits_of(*block_causal, batch)));
 }
 
+struct GainArgs {
+  double gain = 1.0;
+};
+
+AttentionOutput scaled_values(const Tensor&, const Tensor&, const Tensor& v_BSKE, const BlockMask&,
+                              const AttentionOptions& options) {
+  return {.out_BTHE = v_BSKE.repeat_interleave(2, 2) * options.typed<GainArgs>().gain};
+}
+
+AttentionRegistry registry_with_gain() {
+  AttentionRegistry registry = AttentionRegistry::with_builtins();
+  registry.add({.name = "gain",
+                .function = scaled_values,
+                .signature = AttentionSignature::of<GainArgs>({{"gain", &GainArgs::gain}})});
+  return registry;
+}
+
+TEST(Llama3, AttentionIsSwitchedAtRunTime) {
+  const Llama3Config config = small_llama3_config();
+  const AttentionRegistry registry = registry_with_gain();
+  const auto model = testing::make_llama3(config, "eager", at::kFloat);
+  const Batch batch = packed_batch({{9, 7}}, config.vocab_size);
+  const Tensor eager = logits_of(*model, batch);
+  set_attention(*model, registry, "gain");
+  for (const AttentionSite& site : model->attention_sites()) EXPECT_EQ(site.op->name(), "gain");
+  EXPECT_EQ(model->attention_sites().size(), 3U);
+  EXPECT_FALSE(at::allclose(logits_of(*model, batch), eager, 1e-3, 1e-3));
+  set_attention(*model, registry, "global=flex");
+  EXPECT_TRUE(at::allclose(logits_of(*model, batch), eager, 1e-4, 1e-4));
+  EXPECT_ERROR(set_attention(*model, registry, "flash"), "\"flash\"", "one of: eager");
+  EXPECT_ERROR(set_attention(*model, registry, "sdpa, sliding=flex"), "\"sliding\"", "global");
+  EXPECT_EQ(model->attention_sites()[0].op->name(), "flex");
+}
+
+TEST(Llama3, SwitchingRefusesAnotherMaskForm) {
+  const auto model = testing::make_llama3(small_llama3_config(), "eager", at::kFloat);
+  AttentionRegistry registry = AttentionRegistry::with_builtins();
+  registry.add({.name = "own", .function = eager_attention, .mask_form = "none"});
+  EXPECT_ERROR(set_attention(*model, registry, "own"), "mask form of \"own\"", "got \"none\"",
+               "expected \"block\"", "\"eager\"");
+  EXPECT_EQ(model->attention_sites()[0].op->name(), "eager");
+}
+
+// From the forward to the function, also through recomputation.
+TEST(Llama3, AttentionArgumentsReachTheFunction) {
+  const Llama3Config config = small_llama3_config();
+  const auto model = testing::make_llama3(config, "eager", at::kFloat);
+  set_attention(*model, registry_with_gain(), "gain(gain=0.5)");
+  const Batch batch = packed_batch({{9, 7}}, config.vocab_size);
+  const AttentionMasks masks = masks_of(*model, batch);
+  const auto forward = [&](const AttentionArgs& args) {
+    return model->forward(batch.tokens_BT, masks,
+                          {.positions_BT = batch.positions_BT, .attention_args = args});
+  };
+  EXPECT_TRUE(at::equal(forward({}), forward({{"gain", 0.5}})));
+  EXPECT_FALSE(at::equal(forward({}), forward({{"gain", 2.0}})));
+  EXPECT_ERROR(forward({{"gian", 2.0}}), "\"gain\"", "\"gian\"", "one of: gain");
+
+  const Tensor loss = forward({{"gain", 2.0}}).square().sum();
+  loss.backward();
+  const Tensor plain = model->parameters()[3].tensor->grad().clone();
+  for (Block* block : model->blocks()) block->recompute = true;
+  for (const ParameterSlot& slot : model->parameters()) slot.tensor->mutable_grad().reset();
+  forward({{"gain", 2.0}}).square().sum().backward();
+  EXPECT_TRUE(at::equal(model->parameters()[3].tensor->grad(), plain));
+}
+
 TEST(Llama3, RecomputeChangesNoBit) {
   for (const bool tied : {false, true}) {
     Llama3Config config = small_llama3_config();
