@@ -43,6 +43,16 @@ void check_types(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD, const at::T
               ", v on ", v_BSKE.device(), ", expected one for all");
 }
 
+void check_plan(const std::string& op, const std::string& kind, const MaskPlan* plan) {
+  TORCH_CHECK(plan != nullptr || kind.empty(), "attention \"", op,
+              "\": mask: got one without a plan, expected one with a ", kind, " plan");
+  if (plan == nullptr) return;
+  TORCH_CHECK(
+      plan->kind() == kind, "attention \"", op, "\": mask: got one with a ", plan->kind(),
+      " plan (", plan->to_string(), "), expected ",
+      kind.empty() ? "one without: wrap the operator for it" : c10::str("a ", kind, " plan"));
+}
+
 void check_mask(const MaskShape& mask, const at::Tensor& q_BTHD, const at::Tensor& k_BSKD) {
   TORCH_CHECK(mask.q_len == q_BTHD.size(1) && mask.kv_len == k_BSKD.size(1),
               "attention: mask lengths: got q_len ", mask.q_len, ", kv_len ", mask.kv_len,
@@ -131,8 +141,9 @@ std::shared_ptr<const AttentionBinding> bind_alone(std::string name, AttentionFn
 AttentionOp::AttentionOp(std::shared_ptr<const AttentionBinding> binding)
     : binding_(std::move(binding)) {}
 
-AttentionOp::AttentionOp(std::string name, AttentionFn function)
-    : binding_(bind_alone(std::move(name), std::move(function))) {}
+AttentionOp::AttentionOp(std::string name, AttentionFn function, std::string plan_kind)
+    : binding_(bind_alone(std::move(name), std::move(function))),
+      plan_kind_(std::move(plan_kind)) {}
 
 const std::string& AttentionOp::name() const { return binding_->backend->name; }
 const std::string& AttentionOp::mask_form() const { return binding_->backend->mask_form; }
@@ -142,8 +153,9 @@ AttentionOutput AttentionOp::operator()(const at::Tensor& q_BTHD, const at::Tens
                                         const AttentionOptions& options) const {
   check_shapes(q_BTHD, k_BSKD, v_BSKE);
   check_types(q_BTHD, k_BSKD, v_BSKE);
-  check_mask(mask.shape(), q_BTHD, k_BSKD);
-  check_options(options, q_BTHD, k_BSKD.size(1));
+  check_plan(name(), plan_kind_, mask.plan().get());
+  if (plan_kind_.empty()) check_mask(mask.shape(), q_BTHD, k_BSKD);
+  check_options(options, q_BTHD, mask.shape().kv_len);
   check_supported(*binding_, request_of(q_BTHD, k_BSKD, v_BSKE, options));
   AttentionOutput output = call(*binding_, q_BTHD, k_BSKD, v_BSKE, mask, options);
   if (binding_->watch) {

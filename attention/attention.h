@@ -83,21 +83,26 @@ class AttentionOp {
 
   // A function outside of any registry, such as a wrapper around another op: it may be asked for
   // everything and refuses for itself.
-  AttentionOp(std::string name, AttentionFn function);
+  //
+  // plan_kind: of the plans that the function reads (MaskPlan::kind), for operators that fetch keys
+  // from elsewhere; such a function checks the mask's lengths itself.
+  AttentionOp(std::string name, AttentionFn function, std::string plan_kind = "");
 
   const std::string& name() const;
   const std::string& mask_form() const;  // how the masks it is given must be built
 
   // Throws c10::Error, with the shapes got and expected, when inputs and mask do not fit together:
   // ranks, head counts, mask batch / heads neither 1 nor equal, mask lengths different from T and
-  // S, mixed dtypes or devices. Throws, naming backend, option, reason and the backends that could,
-  // when this one cannot do the call.
+  // S, mixed dtypes or devices; also when the mask carries a plan that is not of plan_kind, or no
+  // plan where there must be one. Throws, naming backend, option, reason and the backends that
+  // could, when this one cannot do the call.
   AttentionOutput operator()(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                              const at::Tensor& v_BSKE, const BlockMask& mask,
                              const AttentionOptions& options = {}) const;
 
  private:
   std::shared_ptr<const AttentionBinding> binding_;
+  std::string plan_kind_;
 };
 
 }  // namespace tessera

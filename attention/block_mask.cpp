@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <typeinfo>
 
 #include "attention/block_mask_shared.h"
 
@@ -142,7 +143,17 @@ bool has_causal_rows(const BlockMaskData& data) {
   return true;
 }
 
+bool equal_plans(const MaskPlan* a, const MaskPlan* b) {
+  if (a == b) return true;
+  return a != nullptr && b != nullptr && typeid(*a) == typeid(*b) && a->equals(*b);
+}
+
 }  // namespace
+
+void check_no_plan(const char* caller, const BlockMask& mask) {
+  TORCH_CHECK(mask.plan() == nullptr, caller, ": got a mask with a plan (",
+              mask.plan()->to_string(), "), expected one without: take parts before sharding");
+}
 
 TileVerdict tile_verdict(const uint64_t* words, int64_t words_per_row, int64_t num_queries,
                          int64_t num_keys) {
@@ -251,7 +262,14 @@ bool BlockMask::is_causal() const {
   return *shared_->causal;
 }
 
+BlockMask BlockMask::with_plan(std::shared_ptr<const MaskPlan> plan) const {
+  BlockMask mask = *this;
+  mask.plan_ = std::move(plan);
+  return mask;
+}
+
 bool BlockMask::operator==(const BlockMask& other) const {
+  if (!equal_plans(plan_.get(), other.plan_.get())) return false;
   if (shared_ == other.shared_) return true;
   if (shape() != other.shape()) return false;
   for (size_t row = 0; row + 1 < data().row_offsets.size(); ++row) {

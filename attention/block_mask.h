@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "attention/mask_mod.h"
+#include "attention/mask_plan.h"
 
 namespace tessera {
 
@@ -100,6 +101,11 @@ class BlockMask {
   bool is_full() const;       // exactly full(): every pair allowed
   bool is_causal() const;     // exactly causal() with q_len == kv_len
 
+  // How a mask of a part of the sequence is to be used, or null: see mask_plan.h. It belongs to the
+  // value (equality compares it), and what follows (parts, bytes) refuses a mask that has one.
+  const std::shared_ptr<const MaskPlan>& plan() const { return plan_; }
+  BlockMask with_plan(std::shared_ptr<const MaskPlan> plan) const;
+
   // Consecutive parts along the batch; sizes must be positive and sum to shape().batch. A broadcast
   // mask (batch 1) repeats itself, whatever the sizes.
   std::vector<BlockMask> split(const std::vector<int64_t>& batch_sizes) const;
@@ -137,12 +143,18 @@ class BlockMask {
   explicit BlockMask(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
 
   std::shared_ptr<Shared> shared_;
+  std::shared_ptr<const MaskPlan> plan_;
 };
 
-// The only builder. Throws c10::Error when the rule's tensors do not cover the shape (batch, heads
+// The builder. Throws c10::Error when the rule's tensors do not cover the shape (batch, heads
 // or tokens). Cost: O(rows of tiles x runs) plus the partial tiles, evaluated row by row as ranges;
 // never O(T x S) memory.
 BlockMask create_block_mask(const MaskMod& rule, const MaskShape& shape);
+
+// The rows of tiles of these query blocks, ascending: create_block_mask(rule,
+// shape).select_q_blocks(q_blocks), at the cost of these rows only.
+BlockMask create_block_mask_rows(const MaskMod& rule, const MaskShape& shape,
+                                 const std::vector<int64_t>& q_blocks);
 
 // How a model's get_attention_masks gets its masks built; see models/model.h.
 using CreateMaskFn = std::function<BlockMask(const MaskMod&, const MaskShape&)>;

@@ -5,6 +5,8 @@
 #include <bit>
 #include <cstring>
 
+#include "attention/block_mask_shared.h"
+
 namespace tessera {
 
 namespace {
@@ -65,6 +67,7 @@ class Reader {
 }  // namespace
 
 std::string to_bytes(const BlockMask& mask) {
+  check_no_plan("to_bytes", mask);
   const BlockMaskData& data = mask.data();
   const MaskShape& shape = data.shape;
   const Header header{shape.batch,

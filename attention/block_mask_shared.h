@@ -46,6 +46,9 @@ void check_mask_shape(const MaskShape& shape);
 // Throws c10::Error unless the rule is defined for the batch, heads and tokens of the shape.
 void check_rule_fits(const char* caller, const MaskMod& rule, const MaskShape& shape);
 
+// Throws c10::Error that names the plan of a mask that carries one.
+void check_no_plan(const char* caller, const BlockMask& mask);
+
 // Index of a batch row and head; a broadcast batch or head dimension has index 0 for all.
 inline int64_t tile_group(const MaskShape& shape, int64_t b, int64_t h) {
   return (shape.batch == 1 ? 0 : b) * shape.heads + (shape.heads == 1 ? 0 : h);
@@ -78,5 +81,13 @@ inline const uint64_t* tile_words(const BlockMaskData& data, int64_t tile) {
 inline TokenRange block_tokens(int64_t block, int64_t block_size, int64_t length) {
   return {block * block_size, std::min((block + 1) * block_size, length)};
 }
+
+// Throws c10::Error unless blocks are in range, distinct, in order if `ascending`, and a last block
+// that `length` cuts short comes last.
+void check_blocks(const char* caller, const std::vector<int64_t>& blocks, int64_t block_size,
+                  int64_t length, bool ascending);
+
+// In-range tokens of these blocks.
+int64_t num_tokens(const std::vector<int64_t>& blocks, int64_t block_size, int64_t length);
 
 }  // namespace tessera

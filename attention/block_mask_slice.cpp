@@ -60,32 +60,6 @@ BlockMask batch_slice(const BlockMaskData& data, int64_t begin, int64_t end) {
   return writer.finish(tiles.take_bits());
 }
 
-// Throws unless blocks are in range, and either ascending or at least distinct with a ragged last
-// block last.
-void check_blocks(const char* caller, const std::vector<int64_t>& blocks, int64_t num_blocks,
-                  bool ragged, bool ascending) {
-  TORCH_CHECK(!blocks.empty(), caller, ": got no block, expected at least one");
-  std::vector<bool> seen(num_blocks);
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    TORCH_CHECK(blocks[i] >= 0 && blocks[i] < num_blocks, caller, ": got block ", blocks[i],
-                ", expected 0 to ", num_blocks - 1);
-    TORCH_CHECK(!seen[blocks[i]], caller, ": got block ", blocks[i], " twice");
-    seen[blocks[i]] = true;
-    TORCH_CHECK(!ascending || i == 0 || blocks[i] > blocks[i - 1], caller, ": got block ",
-                blocks[i], " after ", blocks[i - 1],
-                ", expected ascending blocks: keys keep their order");
-    TORCH_CHECK(!ragged || blocks[i] != num_blocks - 1 || i + 1 == blocks.size(), caller,
-                ": got block ", blocks[i], ", which the length cuts short, before others; ",
-                "expected it last");
-  }
-}
-
-int64_t num_tokens(const std::vector<int64_t>& blocks, int64_t block_size, int64_t length) {
-  int64_t tokens = 0;
-  for (const int64_t block : blocks) tokens += block_tokens(block, block_size, length).size();
-  return tokens;
-}
-
 // Bits of a tile cut to its first rows and keys, in `cut`.
 void cut_tile(const BlockMaskData& data, int32_t tile, int64_t num_queries, int64_t num_keys,
               std::vector<uint64_t>& cut) {
@@ -132,6 +106,31 @@ TransposedRuns transpose(const BlockMaskData& data) {
 
 }  // namespace
 
+void check_blocks(const char* caller, const std::vector<int64_t>& blocks, int64_t block_size,
+                  int64_t length, bool ascending) {
+  const int64_t num_blocks = (length + block_size - 1) / block_size;
+  const bool ragged = length % block_size != 0;
+  TORCH_CHECK(!blocks.empty(), caller, ": got no block, expected at least one");
+  std::vector<bool> seen(num_blocks);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    TORCH_CHECK(blocks[i] >= 0 && blocks[i] < num_blocks, caller, ": got block ", blocks[i],
+                ", expected 0 to ", num_blocks - 1);
+    TORCH_CHECK(!seen[blocks[i]], caller, ": got block ", blocks[i], " twice");
+    seen[blocks[i]] = true;
+    TORCH_CHECK(!ascending || i == 0 || blocks[i] > blocks[i - 1], caller, ": got block ",
+                blocks[i], " after ", blocks[i - 1], ", expected ascending blocks");
+    TORCH_CHECK(!ragged || blocks[i] != num_blocks - 1 || i + 1 == blocks.size(), caller,
+                ": got block ", blocks[i], ", which the length cuts short, before others; ",
+                "expected it last");
+  }
+}
+
+int64_t num_tokens(const std::vector<int64_t>& blocks, int64_t block_size, int64_t length) {
+  int64_t tokens = 0;
+  for (const int64_t block : blocks) tokens += block_tokens(block, block_size, length).size();
+  return tokens;
+}
+
 c10::ArrayRef<BlockRun> BlockMask::q_runs(int64_t b, int64_t h, int64_t kv_block) const {
   const auto in_range = [](int64_t index, int64_t size) { return index >= 0 && index < size; };
   const int64_t num_kv_blocks = data().num_kv_blocks();
@@ -149,6 +148,7 @@ c10::ArrayRef<BlockRun> BlockMask::q_runs(int64_t b, int64_t h, int64_t kv_block
 }
 
 std::vector<BlockMask> BlockMask::split(const std::vector<int64_t>& batch_sizes) const {
+  check_no_plan("BlockMask::split", *this);
   for (const int64_t size : batch_sizes) {
     TORCH_CHECK(size >= 1, "BlockMask::split: batch_sizes: got ", size, ", expected at least 1");
   }
@@ -166,6 +166,7 @@ std::vector<BlockMask> BlockMask::split(const std::vector<int64_t>& batch_sizes)
 }
 
 BlockMask BlockMask::batch_row(int64_t b) const {
+  check_no_plan("BlockMask::batch_row", *this);
   if (shape().batch == 1) return *this;
   TORCH_CHECK(b >= 0 && b < shape().batch, "BlockMask::batch_row: got ", b, ", expected 0 to ",
               shape().batch - 1);
@@ -173,9 +174,10 @@ BlockMask BlockMask::batch_row(int64_t b) const {
 }
 
 BlockMask BlockMask::select_q_blocks(const std::vector<int64_t>& q_blocks) const {
+  check_no_plan("BlockMask::select_q_blocks", *this);
   const int64_t num_rows = data().num_q_blocks();
-  check_blocks("BlockMask::select_q_blocks", q_blocks, num_rows,
-               shape().q_len % shape().block.q != 0, /*ascending=*/false);
+  check_blocks("BlockMask::select_q_blocks", q_blocks, shape().block.q, shape().q_len,
+               /*ascending=*/false);
   MaskShape part = shape();
   part.q_len = num_tokens(q_blocks, shape().block.q, shape().q_len);
   TileCopies tiles(data());
@@ -192,8 +194,9 @@ BlockMask BlockMask::select_q_blocks(const std::vector<int64_t>& q_blocks) const
 }
 
 BlockMask BlockMask::select_kv_blocks(const std::vector<int64_t>& kv_blocks) const {
-  check_blocks("BlockMask::select_kv_blocks", kv_blocks, data().num_kv_blocks(),
-               /*ragged=*/false, /*ascending=*/true);
+  check_no_plan("BlockMask::select_kv_blocks", *this);
+  check_blocks("BlockMask::select_kv_blocks", kv_blocks, shape().block.kv, shape().kv_len,
+               /*ascending=*/true);
   MaskShape part = shape();
   part.kv_len = num_tokens(kv_blocks, shape().block.kv, shape().kv_len);
   // A range of old blocks is a range of new ones.
@@ -215,6 +218,7 @@ BlockMask BlockMask::select_kv_blocks(const std::vector<int64_t>& kv_blocks) con
 }
 
 BlockMask BlockMask::crop(int64_t q_len, int64_t kv_len) const {
+  check_no_plan("BlockMask::crop", *this);
   TORCH_CHECK(q_len >= 1 && q_len <= shape().q_len && kv_len >= 1 && kv_len <= shape().kv_len,
               "BlockMask::crop: got ", q_len, " x ", kv_len, ", expected 1 to ", shape().q_len,
               " queries and 1 to ", shape().kv_len, " keys");

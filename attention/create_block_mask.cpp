@@ -7,6 +7,8 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
+#include <numeric>
+
 #include "attention/mask_node.h"
 #include "attention/run_writer.h"
 #include "attention/tile_sweep.h"
@@ -23,19 +25,22 @@ std::vector<Band> bands_of(const MaskMod& rule, int64_t b, int64_t h, const Mask
   return bands;
 }
 
+// Rows of tiles that are asked for, ascending.
+using QBlocks = std::vector<int64_t>;
+
 // Rows of a rule that is known by its bands.
 void add_interval_rows(const MaskMod& rule, int64_t b, int64_t h, const MaskShape& shape,
-                       TileStore& tiles, RunWriter& writer) {
+                       const QBlocks& q_blocks, TileStore& tiles, RunWriter& writer) {
   std::vector<Band> bands = bands_of(rule, b, h, shape, MaskBound::kCertain);
-  const int64_t num_rows = (shape.q_len + shape.block.q - 1) / shape.block.q;
+  const auto num_rows = static_cast<int64_t>(q_blocks.size());
   // A band's corners and edges make about this many different tiles; only memory that is written
   // to counts.
   constexpr int64_t kTilesPerBand = 4;
   tiles.reserve(
       std::min<int64_t>(kTilesPerBand * static_cast<int64_t>(bands.size()), 4 * num_rows));
   TileSweep sweep(shape, std::move(bands));
-  for (int64_t row = 0; row < num_rows; ++row) {
-    for (const TileStretch& stretch : sweep.next_row()) {
+  for (const int64_t q_block : q_blocks) {
+    for (const TileStretch& stretch : sweep.row(q_block)) {
       if (stretch.full) {
         writer.add_full(stretch.begin, stretch.end);
         continue;
@@ -49,15 +54,15 @@ void add_interval_rows(const MaskMod& rule, int64_t b, int64_t h, const MaskShap
   }
 }
 
-// Tiles of an opaque rule that wait for evaluation, with the row of tiles they belong to.
+// Tiles of an opaque rule that wait for evaluation.
 struct OpenTile {
-  int64_t row;
+  int64_t q_block;
   int32_t kv_block;
   bool full;  // known already: no evaluation needed
 };
 
 // The tiles of one row that the bounds do not leave empty.
-void append_open_tiles(int64_t row, const std::vector<TileStretch>& possible,
+void append_open_tiles(int64_t q_block, const std::vector<TileStretch>& possible,
                        const std::vector<TileStretch>& certain, std::vector<OpenTile>& out) {
   size_t next = 0;
   for (const TileStretch& stretch : possible) {
@@ -65,7 +70,7 @@ void append_open_tiles(int64_t row, const std::vector<TileStretch>& possible,
       while (next < certain.size() && certain[next].end <= kv_block) ++next;
       const bool is_full =
           next < certain.size() && certain[next].full && certain[next].begin <= kv_block;
-      out.push_back({row, kv_block, is_full});
+      out.push_back({q_block, kv_block, is_full});
     }
   }
 }
@@ -73,26 +78,32 @@ void append_open_tiles(int64_t row, const std::vector<TileStretch>& possible,
 // Rows of a rule with a mask_fn in it, some thousands of tiles at a time.
 class OpaqueRows {
  public:
-  OpaqueRows(const MaskMod& rule, int64_t b, int64_t h, const MaskShape& shape, TileStore& tiles,
-             RunWriter& writer)
-      : rule_(rule), b_(b), h_(h), shape_(shape), tiles_(tiles), writer_(writer) {}
+  OpaqueRows(const MaskMod& rule, int64_t b, int64_t h, const MaskShape& shape,
+             const QBlocks& q_blocks, TileStore& tiles, RunWriter& writer)
+      : rule_(rule),
+        b_(b),
+        h_(h),
+        shape_(shape),
+        q_blocks_(q_blocks),
+        tiles_(tiles),
+        writer_(writer) {}
 
   void add() {
     TileSweep possible(shape_, bands_of(rule_, b_, h_, shape_, MaskBound::kPossible));
     TileSweep certain(shape_, bands_of(rule_, b_, h_, shape_, MaskBound::kCertain));
-    const int64_t num_rows = (shape_.q_len + shape_.block.q - 1) / shape_.block.q;
     const int64_t tiles_at_a_time = std::max<int64_t>(kWordsAtATime / tiles_.words_per_tile(), 1);
-    for (int64_t row = 0; row < num_rows; ++row) {
-      append_open_tiles(row, possible.next_row(), certain.next_row(), open_);
+    for (size_t row = 0; row < q_blocks_.size(); ++row) {
+      const int64_t q_block = q_blocks_[row];
+      append_open_tiles(q_block, possible.row(q_block), certain.row(q_block), open_);
       const bool enough = static_cast<int64_t>(open_.size()) >= tiles_at_a_time;
-      if (enough || row + 1 == num_rows) flush(row + 1);
+      if (enough || row + 1 == q_blocks_.size()) flush(row + 1);
     }
   }
 
  private:
   static constexpr int64_t kWordsAtATime = int64_t{1} << 20;  // 8 MiB of bits
 
-  void flush(int64_t end_row) {
+  void flush(size_t end_row) {
     const auto num_open = static_cast<int64_t>(open_.size());
     bits_.resize(num_open * tiles_.words_per_tile());
     // Waking a thread costs as much as some tens of thousands of pairs.
@@ -104,7 +115,8 @@ class OpaqueRows {
     });
     int64_t i = 0;
     for (; written_rows_ < end_row; ++written_rows_) {
-      for (; i < num_open && open_[i].row == written_rows_; ++i) write(open_[i], tile_bits(i));
+      const int64_t q_block = q_blocks_[written_rows_];
+      for (; i < num_open && open_[i].q_block == q_block; ++i) write(open_[i], tile_bits(i));
       writer_.end_row();
     }
     open_.clear();
@@ -113,7 +125,7 @@ class OpaqueRows {
   uint64_t* tile_bits(int64_t i) { return bits_.data() + i * tiles_.words_per_tile(); }
 
   TokenRange queries(const OpenTile& tile) const {
-    return block_tokens(tile.row, shape_.block.q, shape_.q_len);
+    return block_tokens(tile.q_block, shape_.block.q, shape_.q_len);
   }
   TokenRange keys(const OpenTile& tile) const {
     return block_tokens(tile.kv_block, shape_.block.kv, shape_.kv_len);
@@ -133,11 +145,12 @@ class OpaqueRows {
   int64_t b_;
   int64_t h_;
   const MaskShape& shape_;
+  const QBlocks& q_blocks_;
   TileStore& tiles_;
   RunWriter& writer_;
   std::vector<OpenTile> open_;
   std::vector<uint64_t> bits_;
-  int64_t written_rows_ = 0;
+  size_t written_rows_ = 0;
 };
 
 }  // namespace
@@ -159,12 +172,14 @@ void check_rule_fits(const char* caller, const MaskMod& rule, const MaskShape& s
   check_length("kv_len", shape.kv_len, rule.covered_keys());
 }
 
-BlockMask create_block_mask(const MaskMod& rule, const MaskShape& shape) {
-  check_mask_shape(shape);
-  check_rule_fits("create_block_mask", rule, shape);
+namespace {
+
+// Rows q_blocks of the mask of `shape`; `part` is the shape of what is built.
+BlockMask build_rows(const MaskMod& rule, const MaskShape& shape, const QBlocks& q_blocks,
+                     const MaskShape& part) {
   const bool opaque = rule.node().opaque();  // asked for every batch row and head
   TileStore tiles(shape.block);
-  RunWriter writer(shape);
+  RunWriter writer(part);
   for (int64_t b = 0; b < shape.batch; ++b) {
     for (int64_t h = 0; h < shape.heads; ++h) {
       const int64_t rule_b = !opaque && rule.batch_size() == 1 ? 0 : b;
@@ -172,13 +187,34 @@ BlockMask create_block_mask(const MaskMod& rule, const MaskShape& shape) {
       if (rule_b != b || rule_h != h) {
         writer.repeat(rule_b * shape.heads + rule_h);
       } else if (opaque) {
-        OpaqueRows(rule, b, h, shape, tiles, writer).add();
+        OpaqueRows(rule, b, h, shape, q_blocks, tiles, writer).add();
       } else {
-        add_interval_rows(rule, b, h, shape, tiles, writer);
+        add_interval_rows(rule, b, h, shape, q_blocks, tiles, writer);
       }
     }
   }
   return writer.finish(tiles.take_bits());
+}
+
+}  // namespace
+
+BlockMask create_block_mask(const MaskMod& rule, const MaskShape& shape) {
+  check_mask_shape(shape);
+  check_rule_fits("create_block_mask", rule, shape);
+  QBlocks all((shape.q_len + shape.block.q - 1) / shape.block.q);
+  std::iota(all.begin(), all.end(), 0);
+  return build_rows(rule, shape, all, shape);
+}
+
+BlockMask create_block_mask_rows(const MaskMod& rule, const MaskShape& shape,
+                                 const std::vector<int64_t>& q_blocks) {
+  check_mask_shape(shape);
+  check_rule_fits("create_block_mask_rows", rule, shape);
+  check_blocks("create_block_mask_rows: q_blocks", q_blocks, shape.block.q, shape.q_len,
+               /*ascending=*/true);
+  MaskShape part = shape;
+  part.q_len = num_tokens(q_blocks, shape.block.q, shape.q_len);
+  return build_rows(rule, shape, q_blocks, part);
 }
 
 }  // namespace tessera

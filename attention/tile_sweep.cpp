@@ -16,8 +16,8 @@ TileSweep::TileSweep(const MaskShape& shape, std::vector<Band> bands)
   }
 }
 
-const std::vector<TileStretch>& TileSweep::next_row() {
-  queries_ = block_tokens(next_row_++, shape_.block.q, shape_.q_len);
+const std::vector<TileStretch>& TileSweep::row(int64_t q_block) {
+  queries_ = block_tokens(q_block, shape_.block.q, shape_.q_len);
   cut_bands();
   spans_.resize(kMaxSpans * row_bands_.size());
   size_t num_spans = 0;

@@ -25,11 +25,11 @@ class TileSweep {
   // Bands of one batch row and head, in any order; they may overlap.
   TileSweep(const MaskShape& shape, std::vector<Band> bands);
 
-  // The stretches of the next row of tiles, ascending and disjoint; tiles in none are empty. Bands
-  // are cut to the row's queries.
-  const std::vector<TileStretch>& next_row();
+  // The stretches of a row of tiles, which must come after those asked for before; ascending and
+  // disjoint, tiles in none are empty. Bands are cut to the row's queries.
+  const std::vector<TileStretch>& row(int64_t q_block);
 
-  // In-range queries of the row that next_row gave last.
+  // In-range queries of the row that was asked for last.
   TokenRange queries() const { return queries_; }
 
  private:
@@ -51,7 +51,6 @@ class TileSweep {
   MaskShape shape_;
   std::vector<Band> bands_;
   size_t next_band_ = 0;
-  int64_t next_row_ = 0;
   std::vector<const Band*> active_;  // that may meet the row
 
   // Of the current row.

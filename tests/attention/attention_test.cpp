@@ -103,6 +103,30 @@ TEST_F(AttentionOpTest, RefusesBadOptions) {
   EXPECT_ERROR(attend(), "options.sinks_H", "Long", "floating point");
 }
 
+struct OtherRanksPlan : MaskPlan {
+  std::string kind() const override { return "context"; }
+  std::string to_string() const override { return "rank 1 of 2"; }
+  bool equals(const MaskPlan&) const override { return true; }
+};
+
+// Without the wrapper that fetches the other keys, the result would be silently wrong.
+TEST_F(AttentionOpTest, RefusesAMaskWhosePlanItDoesNotRead) {
+  mask_ = mask_.with_plan(std::make_shared<OtherRanksPlan>());
+  EXPECT_ERROR(attend(), "attention \"", "context plan", "rank 1 of 2", "without");
+}
+
+TEST_F(AttentionOpTest, AnOperatorForPlansNeedsOne) {
+  const AttentionOp op(
+      "context(mine)",
+      [](const at::Tensor& q, auto&&...) { return AttentionOutput{.out_BTHE = q}; }, "context");
+  EXPECT_ERROR(op(q_, k_, v_, mask_), "context(mine)", "without a plan", "a context plan");
+  EXPECT_TRUE(
+      op(q_, k_, v_, mask_.with_plan(std::make_shared<OtherRanksPlan>())).out_BTHE.is_same(q_));
+  const AttentionOp other("other", eager_attention, "paged");
+  EXPECT_ERROR(other(q_, k_, v_, mask_.with_plan(std::make_shared<OtherRanksPlan>())),
+               "context plan", "expected a paged plan");
+}
+
 TEST_F(AttentionOpTest, RefusesAMissingFunction) {
   EXPECT_ERROR(AttentionOp("mine", nullptr), "\"mine\"", "no function");
 }

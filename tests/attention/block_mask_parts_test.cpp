@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "attention/block_mask.h"
+#include "attention/block_mask_bytes.h"
 #include "attention/block_mask_shared.h"
 #include "tests/attention/random_masks.h"
 #include "tests/support/errors.h"
@@ -148,6 +149,49 @@ TEST(BlockMaskPartsTest, RefusesWrongBlocks) {
   EXPECT_ERROR(mask.select_q_blocks({2, 0}), "block 2", "expected it last");
   EXPECT_ERROR(mask.select_kv_blocks({1, 0}), "select_kv_blocks", "block 0 after 1", "ascending");
   EXPECT_EQ(mask.select_q_blocks({1, 2}).shape().q_len, 6);
+}
+
+TEST(BlockMaskPartsTest, RowsBuiltAloneAreTheRowsOfTheWhole) {
+  for (uint32_t seed = 0; seed < 600; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const RandomMask whole = random_mask(seed, 40);
+    RandomRules random(seed + 1, 1);
+    const std::vector<int64_t> q_blocks = random_blocks(random, whole.mask.data().num_q_blocks(),
+                                                        /*ragged=*/false, /*ascending=*/true);
+    ASSERT_EQ(create_block_mask_rows(whole.rule, whole.mask.shape(), q_blocks),
+              whole.mask.select_q_blocks(q_blocks));
+  }
+  const MaskShape shape{.q_len = 10, .kv_len = 10, .block = {4, 4}};
+  EXPECT_ERROR(create_block_mask_rows(causal(), shape, {1, 0}), "create_block_mask_rows",
+               "block 0 after 1", "ascending");
+  EXPECT_ERROR(create_block_mask_rows(causal(), shape, {3}), "block 3", "0 to 2");
+}
+
+struct NamedPlan : MaskPlan {
+  explicit NamedPlan(std::string plan_name) : name(std::move(plan_name)) {}
+  std::string kind() const override { return "test"; }
+  std::string to_string() const override { return "plan " + name; }
+  bool equals(const MaskPlan& other) const override {
+    return name == static_cast<const NamedPlan&>(other).name;
+  }
+  std::string name;
+};
+
+TEST(BlockMaskPartsTest, APlanBelongsToTheMaskAndForbidsParts) {
+  const BlockMask plain = create_block_mask(causal(), {.q_len = 10, .kv_len = 10, .block = {4, 4}});
+  const BlockMask mask = plain.with_plan(std::make_shared<NamedPlan>("a"));
+  EXPECT_EQ(mask, plain.with_plan(std::make_shared<NamedPlan>("a")));
+  EXPECT_FALSE(mask == plain);
+  EXPECT_FALSE(plain == mask);
+  EXPECT_FALSE(mask == plain.with_plan(std::make_shared<NamedPlan>("b")));
+  EXPECT_EQ(mask.with_plan(nullptr), plain);
+  EXPECT_EQ(plain.plan(), nullptr);
+  EXPECT_ERROR(mask.split({1}), "BlockMask::split", "plan a", "before sharding");
+  EXPECT_ERROR(mask.batch_row(0), "batch_row", "plan a");
+  EXPECT_ERROR(mask.select_q_blocks({0}), "select_q_blocks", "plan a");
+  EXPECT_ERROR(mask.select_kv_blocks({0}), "select_kv_blocks", "plan a");
+  EXPECT_ERROR(mask.crop(1, 1), "crop", "plan a");
+  EXPECT_ERROR(to_bytes(mask), "to_bytes", "plan a");
 }
 
 // The mask of the first tokens is the mask of fewer tokens.
