@@ -14,6 +14,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@
 #include "data/tokenizer.h"
 #include "parallel/segment.h"
 #include "parallel/slot.h"
+#include "parallel/tensor/tensor_parallel.h"
 
 namespace tessera {
 
@@ -44,6 +46,11 @@ struct AttentionSite {
   AttentionOp* op = nullptr;
 };
 
+// hidden_BTD: all tokens of the rows, also under sequence parallelism; weight_VD: the rows of the
+// head's weight that `vocabulary` says.
+using HeadFn = std::function<at::Tensor(const at::Tensor& hidden_BTD, const at::Tensor& weight_VD,
+                                        const VocabularyPart& vocabulary)>;
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -58,24 +65,31 @@ class Model {
                                              const Tokenizer& tokenizer,
                                              const Extras& extras) const = 0;
 
-  // Hidden states after the final norm, [B, T, D]. input: tokens int64 [B, T].
+  // Hidden states after the final norm, [B, T, D]; under sequence parallelism this rank's tokens.
+  // input: tokens int64 [B, T].
   virtual at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
                            const ForwardInputs& inputs) = 0;
 
   // Logits [B, T, V] of hidden states [B, T, D].
   virtual at::Tensor head(const at::Tensor& hidden_BTD) = 0;
 
-  // The head's weight [V, D], for losses that never hold the whole logits. Shares storage and
-  // gradient with its slot.
+  // Runs `function` on hidden states and the head's weight as a segment of the block that owns the
+  // weight, and returns what it returns: for losses that never hold the whole logits. See HeadFn.
+  virtual at::Tensor with_head(const at::Tensor& hidden_BTD, const HeadFn& function) = 0;
+
+  // The head's weight [V, D], or this rank's rows of it. Shares storage and gradient with its slot:
+  // whole only where nothing shards it, else inside with_head.
   virtual at::Tensor head_weight() const = 0;
+
+  virtual int64_t vocab_size() const = 0;  // of the whole model
 
   at::Tensor forward(const at::Tensor& input, const AttentionMasks& masks,
                      const ForwardInputs& inputs) {
     return head(trunk(input, masks, inputs));
   }
 
-  // Units in the order of the forward pass: embedding, each transformer layer, the head with its
-  // norm. Addresses stay valid for the model's life.
+  // Units in the order of the forward pass: embedding, each transformer layer, the norm, the head.
+  // Addresses stay valid for the model's life.
   virtual std::vector<Block*> blocks() = 0;
 
   // Every place where this model attends, in the order of the forward pass. Addresses stay valid

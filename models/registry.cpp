@@ -12,7 +12,8 @@ namespace {
 struct Family {
   const char* name;
   std::vector<std::string> (*flavors)();
-  std::unique_ptr<Model> (*make)(const ModelRequest& request, const AttentionRegistry& attention);
+  std::unique_ptr<Model> (*make)(const ModelRequest& request, const AttentionRegistry& attention,
+                                 const ModelPlacement& placement);
 };
 
 // One line per family; see README.md. (A list and no self-registration: the linker drops objects of
@@ -31,8 +32,9 @@ const Family& family(const std::string& name) {
 
 }  // namespace
 
-std::unique_ptr<Model> make_model(const ModelRequest& request, const AttentionRegistry& attention) {
-  return family(request.name).make(request, attention);
+std::unique_ptr<Model> make_model(const ModelRequest& request, const AttentionRegistry& attention,
+                                  const ModelPlacement& placement) {
+  return family(request.name).make(request, attention, placement);
 }
 
 std::vector<std::string> model_names() {

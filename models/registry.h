@@ -9,6 +9,7 @@
 #include "attention/mask_registry.h"
 #include "attention/registry.h"
 #include "models/model.h"
+#include "models/placement.h"
 
 namespace tessera {
 
@@ -25,7 +26,8 @@ struct ModelRequest {
 
 // A model on the meta device. Throws c10::Error that names the field and, for names, lists what
 // there is.
-std::unique_ptr<Model> make_model(const ModelRequest& request, const AttentionRegistry& attention);
+std::unique_ptr<Model> make_model(const ModelRequest& request, const AttentionRegistry& attention,
+                                  const ModelPlacement& placement = {});
 
 std::vector<std::string> model_names();
 std::vector<std::string> model_flavors(const std::string& name);

@@ -1,15 +1,16 @@
 #include "trainer/training_step.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <limits>
 
 #include "trainer/loss.h"
 #include "trainer/text_format.h"
@@ -44,6 +45,14 @@ class FiniteProbe {
   std::string first_;
 };
 
+std::string or_elsewhere(const std::string& name) {
+  return name.empty() ? "on another rank" : name;
+}
+
+at::Tensor on_device(double value, at::Device device) {
+  return at::full({1}, value, at::TensorOptions().dtype(at::kDouble).device(device));
+}
+
 std::string first_non_finite(const NamedTensors& tensors) {
   for (const auto& [name, tensor] : tensors) {
     if (!at::isfinite(tensor).all().item<bool>()) return name;
@@ -53,22 +62,28 @@ std::string first_non_finite(const NamedTensors& tensors) {
 
 }  // namespace
 
-double gradient_norm(const NamedTensors& gradients) {
-  std::vector<at::Tensor> norms;
-  norms.reserve(gradients.size());
-  for (const auto& [name, gradient] : gradients) {
-    norms.push_back(at::linalg_vector_norm(gradient, 2, c10::nullopt, false, at::kDouble));
+double gradient_norm(const std::vector<NamedShard>& gradients, const ProcessGroup& model_group) {
+  at::Tensor sum = at::zeros({1}, at::TensorOptions().dtype(at::kDouble));
+  for (const NamedShard& gradient : gradients) {
+    if (!gradient.is_counted || gradient.tensor.numel() == 0) continue;
+    if (sum.device() != gradient.tensor.device()) sum = sum.to(gradient.tensor.device());
+    const at::Tensor norm =
+        at::linalg_vector_norm(gradient.tensor, 2, c10::nullopt, false, at::kDouble);
+    sum.addcmul_(norm, norm);
   }
-  return at::linalg_vector_norm(at::stack(norms)).item<double>();
+  model_group.all_reduce(sum).wait();
+  return std::sqrt(sum.item<double>());
 }
 
 TrainingStep::TrainingStep(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
-                           CreateMaskFn create_mask_fn, const TrainingStepOptions& options)
+                           CreateMaskFn create_mask_fn, const TrainingStepOptions& options,
+                           const DeviceMesh& mesh)
     : model_(model),
       parameters_(parameters),
       tokenizer_(tokenizer),
       create_mask_fn_(std::move(create_mask_fn)),
       options_(options),
+      mesh_(mesh),
       optimizer_(parameters.masters(), parameters.gradients(), options.adamw) {}
 
 at::Tensor TrainingStep::loss_sum(const Batch& batch) {
@@ -76,25 +91,56 @@ at::Tensor TrainingStep::loss_sum(const Batch& batch) {
       model_.get_attention_masks(create_mask_fn_, batch, tokenizer_, Extras{});
   const at::Tensor hidden_BTD =
       model_.trunk(batch.tokens_BT, masks, {.positions_BT = batch.positions_BT});
-  const at::Tensor weight_VD = model_.head_weight();
-  return cross_entropy_sum(hidden_BTD, weight_VD, batch.labels_BT,
-                           loss_chunk_tokens(weight_VD.size(0)));
+  return model_.with_head(hidden_BTD, [labels_BT = batch.labels_BT](
+                                          const at::Tensor& x_BTD, const at::Tensor& weight_VD,
+                                          const VocabularyPart& vocabulary) {
+    return cross_entropy_sum(x_BTD, weight_VD, labels_BT, loss_chunk_tokens(weight_VD.size(0)),
+                             vocabulary);
+  });
+}
+
+int64_t TrainingStep::count_valid_labels(const std::vector<Batch>& microbatches) const {
+  int64_t count = 0;
+  for (const Batch& batch : microbatches) count += batch.num_valid_labels();
+  return count;
+}
+
+// One message: the sum is that of the ranks' sums, the maximum that of their means.
+void TrainingStep::reduce_losses(double own_sum, int64_t own_labels, StepResult& result) const {
+  const double own_mean = own_labels > 0 ? own_sum / static_cast<double>(own_labels)
+                                         : -std::numeric_limits<double>::infinity();
+  const ProcessGroup& group = mesh_.loss();
+  const at::Tensor sum = on_device(own_sum, parameters_.masters().device());
+  const at::Tensor max = on_device(own_mean, parameters_.masters().device());
+  PendingWork summing = group.all_reduce(sum);
+  group.all_reduce(max, ReduceOp::kMax).wait();
+  summing.wait();
+  result.loss = sum.item<double>() / static_cast<double>(result.num_valid_labels);
+  result.max_loss = max.item<double>();
 }
 
 StepResult TrainingStep::accumulate_gradients(const std::vector<Batch>& microbatches) {
   StepResult result;
-  for (const Batch& batch : microbatches) result.num_valid_labels += batch.num_valid_labels();
+  const int64_t own_labels = count_valid_labels(microbatches);
+  const at::Tensor all_labels =
+      on_device(static_cast<double>(own_labels), parameters_.masters().device());
+  mesh_.loss().all_reduce(all_labels).wait();
+  result.num_valid_labels = static_cast<int64_t>(all_labels.item<double>());
   TORCH_CHECK(result.num_valid_labels > 0, "no label of this step is valid: ", microbatches.size(),
               " microbatches hold only ignored labels; expected at least one target to train on");
 
   parameters_.zero_gradients();
-  for (const Batch& batch : microbatches) {
-    const at::Tensor sum = loss_sum(batch);
+  double own_sum = 0;
+  for (size_t i = 0; i < microbatches.size(); ++i) {
+    if (i + 1 == microbatches.size()) parameters_.expect_last_backward();
+    const at::Tensor sum = loss_sum(microbatches[i]);
     const double share = 1.0 / static_cast<double>(result.num_valid_labels);
     torch::autograd::backward({sum}, {at::full_like(sum, share)});
-    result.loss += sum.item<double>() * share;
+    own_sum += sum.item<double>();
   }
-  result.grad_norm = gradient_norm(parameters_.named_gradients());
+  parameters_.finish_gradients();
+  reduce_losses(own_sum, own_labels, result);
+  result.grad_norm = gradient_norm(parameters_.named(parameters_.gradients()), mesh_.model());
   return result;
 }
 
@@ -107,7 +153,7 @@ StepResult TrainingStep::run(const std::vector<Batch>& microbatches, double lr) 
   if (!std::isfinite(result.grad_norm)) {
     throw NonFiniteError("the gradient norm is " + fixed(result.grad_norm, 6) +
                          "; first parameter with such a gradient: " +
-                         first_non_finite(parameters_.named_gradients()));
+                         or_elsewhere(first_non_finite(parameters_.named_gradients())));
   }
   clip_gradients(result.grad_norm);
   optimizer_.step(lr);
@@ -121,16 +167,15 @@ void TrainingStep::clip_gradients(double grad_norm) {
   if (scale < 1.0) parameters_.gradients().mul_(scale);
 }
 
+// Every rank runs all of it, so that what they communicate agrees, and names what it saw itself.
 std::string TrainingStep::first_non_finite_block(const std::vector<Batch>& microbatches) {
   const std::string parameter = first_non_finite(parameters_.named_masters());
-  if (!parameter.empty()) return "parameter " + parameter;
   const at::NoGradGuard no_grad;
   const FiniteProbe probe(model_);
-  for (const Batch& batch : microbatches) {
-    loss_sum(batch);
-    if (!probe.first().empty()) return "the output of block " + probe.first();
-  }
-  return "the head (logits or cross entropy)";
+  for (const Batch& batch : microbatches) loss_sum(batch);
+  if (!parameter.empty()) return "parameter " + parameter;
+  if (probe.first() == "output") return "the head (logits or cross entropy)";
+  return probe.first().empty() ? "another rank" : "the output of block " + probe.first();
 }
 
 }  // namespace tessera

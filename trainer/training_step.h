@@ -3,7 +3,8 @@
 //
 //   loss = sum over valid labels of all microbatches / number of valid labels of all microbatches
 //
-// so that gradient accumulation with uneven numbers of valid labels equals one large batch.
+// over all ranks, so that gradient accumulation and data parallelism with uneven numbers of valid
+// labels equal one large batch. Every rank gets the same result.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,6 +18,7 @@
 #include "data/batch.h"
 #include "data/tokenizer.h"
 #include "models/model.h"
+#include "parallel/comm/device_mesh.h"
 #include "trainer/optimizer.h"
 #include "trainer/parameter_store.h"
 
@@ -29,8 +31,9 @@ struct TrainingStepOptions {
 
 struct StepResult {
   double loss = 0.0;
-  double grad_norm = 0.0;  // before clipping
-  int64_t num_valid_labels = 0;
+  double max_loss = 0.0;         // the largest mean loss of a rank
+  double grad_norm = 0.0;        // before clipping
+  int64_t num_valid_labels = 0;  // all ranks
 };
 
 // The loss or a gradient became infinite or NaN. The message names the step's first layer (or
@@ -43,13 +46,15 @@ class NonFiniteError : public std::runtime_error {
 class TrainingStep {
  public:
   // Everything passed in must outlive the object. create_mask_fn: how get_attention_masks builds
-  // its masks.
+  // its masks. mesh: the ranks that train this model; the parameters are sharded over the same.
   TrainingStep(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
-               CreateMaskFn create_mask_fn, const TrainingStepOptions& options);
+               CreateMaskFn create_mask_fn, const TrainingStepOptions& options,
+               const DeviceMesh& mesh = {});
 
-  // Runs one step and updates the parameters. Throws c10::Error when no label of the step is valid,
-  // and NonFiniteError, with the parameters untouched, when the loss or the gradient norm is not
-  // finite.
+  // Runs one step on this rank's microbatches, as many on every rank, and updates the parameters.
+  // Throws c10::Error when no label of the step is valid on any rank, CommError when a rank is
+  // lost, and NonFiniteError, with the parameters untouched, when the loss or the gradient norm is
+  // not finite.
   StepResult run(const std::vector<Batch>& microbatches, double lr);
 
   // Forward and backward only: gradients are left in the store, unclipped.
@@ -59,6 +64,8 @@ class TrainingStep {
 
  private:
   at::Tensor loss_sum(const Batch& batch);
+  int64_t count_valid_labels(const std::vector<Batch>& microbatches) const;
+  void reduce_losses(double own_sum, int64_t own_labels, StepResult& result) const;
   void clip_gradients(double grad_norm);
   std::string first_non_finite_block(const std::vector<Batch>& microbatches);
 
@@ -67,10 +74,12 @@ class TrainingStep {
   const Tokenizer& tokenizer_;
   CreateMaskFn create_mask_fn_;
   TrainingStepOptions options_;
+  DeviceMesh mesh_;
   AdamW optimizer_;
 };
 
-// 2-norm of all gradients, summed in float64.
-double gradient_norm(const NamedTensors& gradients);
+// 2-norm of all gradients, summed in float64, over the ranks of `model_group`, which together hold
+// every parameter; each part counts once.
+double gradient_norm(const std::vector<NamedShard>& gradients, const ProcessGroup& model_group);
 
 }  // namespace tessera

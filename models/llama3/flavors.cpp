@@ -117,8 +117,8 @@ void Llama3Config::check() const {
   check_mask_syntax(mask_rule, mask_registry);
 }
 
-std::unique_ptr<Model> make_llama3(const ModelRequest& request,
-                                   const AttentionRegistry& attention) {
+std::unique_ptr<Model> make_llama3(const ModelRequest& request, const AttentionRegistry& attention,
+                                   const ModelPlacement& placement) {
   Llama3Config config = llama3_flavor(request.flavor);
   const bool flex_name = without_flex_suffix(request.flavor) != request.flavor;
   TORCH_CHECK(!flex_name || request.attn_mask_type == "block_causal", "model.flavor is '",
@@ -129,7 +129,7 @@ std::unique_ptr<Model> make_llama3(const ModelRequest& request,
   config.mask_registry = request.mask_registry;
   config.max_seq_len = request.max_seq_len;
   const auto ops = attention.make_parts(request.attention, {"global"});
-  return std::make_unique<Llama3>(config, ops.at("global"));
+  return std::make_unique<Llama3>(config, ops.at("global"), placement);
 }
 
 }  // namespace tessera

@@ -4,7 +4,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/aminmax.h>
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
@@ -21,12 +20,17 @@ using at::Tensor;
 
 constexpr const char* kGlobalMask = "global";
 
-// A parameter on the meta device, listed in its block.
-void declare(Block& block, Tensor& member, const std::string& name, at::IntArrayRef sizes,
+// A parameter on the meta device, or this rank's part of it, listed in its block.
+void declare(Block& block, Tensor& member, const std::string& name, const TensorPart& part,
              const InitSpec& init) {
-  member = at::empty(sizes, at::TensorOptions().device(at::kMeta).dtype(at::kFloat));
-  block.slots.push_back({name, &member, init});
+  member = at::empty(part.shape, at::TensorOptions().device(at::kMeta).dtype(at::kFloat));
+  block.slots.push_back({name, &member, init, part.where});
 }
+
+TensorPart whole(const std::vector<int64_t>& shape) { return {shape, std::nullopt}; }
+
+// Dimensions of a weight [out, in] along which tensor parallelism cuts.
+constexpr int64_t kByRows = 0, kByColumns = 1;
 
 // TorchTitan cuts these at +-2, which is a hundred standard deviations: not truncated in effect.
 InitSpec linear_init(double std) { return InitSpec::truncated_normal(std, -2.0, 2.0); }
@@ -37,14 +41,19 @@ InitSpec head_init(int64_t dim) {
 }
 
 struct Attention {
-  Attention(const Llama3Config& config, const AttentionOp& op, Block& block, double output_std)
+  Attention(const Llama3Config& config, const AttentionOp& op, const TensorParallel& tp,
+            Block& block, double output_std)
       : head_dim(config.head_dim), inner_attention(op) {
     const int64_t q_dim = config.n_heads * head_dim, kv_dim = config.n_kv_heads * head_dim;
     const std::string prefix = block.name + ".attention.";
-    declare(block, wq, prefix + "wq.weight", {q_dim, config.dim}, linear_init(0.02));
-    declare(block, wk, prefix + "wk.weight", {kv_dim, config.dim}, linear_init(0.02));
-    declare(block, wv, prefix + "wv.weight", {kv_dim, config.dim}, linear_init(0.02));
-    declare(block, wo, prefix + "wo.weight", {config.dim, q_dim}, linear_init(output_std));
+    declare(block, wq, prefix + "wq.weight", tp.cut({q_dim, config.dim}, kByRows),
+            linear_init(0.02));
+    declare(block, wk, prefix + "wk.weight", tp.cut({kv_dim, config.dim}, kByRows),
+            linear_init(0.02));
+    declare(block, wv, prefix + "wv.weight", tp.cut({kv_dim, config.dim}, kByRows),
+            linear_init(0.02));
+    declare(block, wo, prefix + "wo.weight", tp.cut({config.dim, q_dim}, kByColumns),
+            linear_init(output_std));
   }
 
   Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope,
@@ -63,11 +72,14 @@ struct Attention {
 };
 
 struct FeedForward {
-  FeedForward(const Llama3Config& config, Block& block, double output_std) {
+  FeedForward(const Llama3Config& config, const TensorParallel& tp, Block& block,
+              double output_std) {
     const std::string prefix = block.name + ".feed_forward.";
-    declare(block, w1, prefix + "w1.weight", {config.ffn_dim, config.dim}, linear_init(0.02));
-    declare(block, w2, prefix + "w2.weight", {config.dim, config.ffn_dim}, linear_init(output_std));
-    declare(block, w3, prefix + "w3.weight", {config.ffn_dim, config.dim}, linear_init(output_std));
+    const std::vector<int64_t> up = {config.ffn_dim, config.dim},
+                               down = {config.dim, config.ffn_dim};
+    declare(block, w1, prefix + "w1.weight", tp.cut(up, kByRows), linear_init(0.02));
+    declare(block, w2, prefix + "w2.weight", tp.cut(down, kByColumns), linear_init(output_std));
+    declare(block, w3, prefix + "w3.weight", tp.cut(up, kByRows), linear_init(output_std));
   }
 
   Tensor forward(const Tensor& x_BTD) const { return swiglu(x_BTD, w1, w2, w3); }
@@ -81,26 +93,30 @@ double layer_output_std(const Llama3Config& config, int64_t layer) {
 }
 
 struct Layer {
-  Layer(const Llama3Config& config, const AttentionOp& op, int64_t index)
+  Layer(const Llama3Config& config, const AttentionOp& op, const TensorParallel& parallel,
+        int64_t index)
       : block{.name = "layers." + std::to_string(index)},
         eps(config.norm_eps),
-        attention(config, op, block, layer_output_std(config, index)),
-        feed_forward(config, block, layer_output_std(config, index)) {
+        tp(parallel),
+        attention(config, op, tp, block, layer_output_std(config, index)),
+        feed_forward(config, tp, block, layer_output_std(config, index)) {
     const InitSpec ones = InitSpec::constant(1.0);
-    declare(block, attention_norm, block.name + ".attention_norm.weight", {config.dim}, ones);
-    declare(block, ffn_norm, block.name + ".ffn_norm.weight", {config.dim}, ones);
+    declare(block, attention_norm, block.name + ".attention_norm.weight", whole({config.dim}),
+            ones);
+    declare(block, ffn_norm, block.name + ".ffn_norm.weight", whole({config.dim}), ones);
   }
   Layer(const Layer&) = delete;
 
   Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope,
                  const AttentionArgs& args) const {
-    const Tensor h_BTD =
-        x_BTD + attention.forward(rms_normalize(x_BTD, attention_norm, eps), mask, rope, args);
-    return h_BTD + feed_forward.forward(rms_normalize(h_BTD, ffn_norm, eps));
+    const Tensor normal_BTD = tp.enter(rms_normalize(x_BTD, attention_norm, eps));
+    const Tensor h_BTD = x_BTD + tp.leave(attention.forward(normal_BTD, mask, rope, args));
+    return h_BTD + tp.leave(feed_forward.forward(tp.enter(rms_normalize(h_BTD, ffn_norm, eps))));
   }
 
   Block block;
   double eps;
+  TensorParallel tp;
   Attention attention;
   FeedForward feed_forward;
   Tensor attention_norm, ffn_norm;
@@ -131,39 +147,55 @@ void check_forward_inputs(const Llama3Config& config, const Tensor& tokens_BT,
   check_token_range(tokens_BT, config.vocab_size);
 }
 
+void check_tensor_parallel(const Llama3Config& config, const TensorParallel& tp) {
+  tp.check_divides("n_heads", config.n_heads);
+  tp.check_divides("n_kv_heads", config.n_kv_heads);
+  tp.check_divides("ffn_dim", config.ffn_dim);
+  TORCH_CHECK(config.vocab_size >= tp.size(), "tensor parallelism over ", tp.size(),
+              " ranks: vocab_size is ", config.vocab_size, "; expected at least a row for each");
+}
+
 }  // namespace
 
 struct Llama3::Modules {
-  Modules(const Llama3Config& config, const AttentionOp& op)
-      : embedding_block{.name = "tok_embeddings"}, norm_output_block{.name = "norm_output"} {
+  Modules(const Llama3Config& config, const AttentionOp& op, const TensorParallel& parallel)
+      : tp(parallel), vocabulary(tp.vocabulary(config.vocab_size)) {
+    const TensorPart vocabulary_rows = tp.cut({config.vocab_size, config.dim}, kByRows);
     // A tied embedding starts as the head: with N(0, 1) the first logits would have a deviation of
     // sqrt(dim).
-    declare(embedding_block, tok_embeddings, "tok_embeddings.weight",
-            {config.vocab_size, config.dim},
+    declare(embedding_block, tok_embeddings, "tok_embeddings.weight", vocabulary_rows,
             config.tied_embeddings ? head_init(config.dim) : InitSpec::normal(1.0));
-    for (int64_t i = 0; i < config.n_layers; ++i) layers.emplace_back(config, op, i);
-    declare(norm_output_block, norm, "norm.weight", {config.dim}, InitSpec::constant(1.0));
+    for (int64_t i = 0; i < config.n_layers; ++i) layers.emplace_back(config, op, tp, i);
+    declare(norm_block, norm, "norm.weight", whole({config.dim}), InitSpec::constant(1.0));
     if (!config.tied_embeddings) {
-      declare(norm_output_block, output, "output.weight", {config.vocab_size, config.dim},
-              head_init(config.dim));
+      declare(output_block, output, "output.weight", vocabulary_rows, head_init(config.dim));
     }
   }
   Modules(const Modules&) = delete;
 
   bool tied() const { return !output.defined(); }
   const Tensor& head_weight() const { return tied() ? tok_embeddings : output; }
-  Block& head_block() { return tied() ? embedding_block : norm_output_block; }
 
-  Block embedding_block;
+  // A tied head runs as a segment of the embedding's block, which owns the weight.
+  Block& head_block() { return tied() ? embedding_block : output_block; }
+
+  TensorParallel tp;
+  VocabularyPart vocabulary;
+  Block embedding_block{.name = "tok_embeddings"};
   Tensor tok_embeddings;
   std::deque<Layer> layers;  // addresses of members are slots: elements never move
-  Block norm_output_block;
-  Tensor norm, output;
+  Block norm_block{.name = "norm"};
+  Tensor norm;
+  Block output_block{.name = "output"};
+  Tensor output;
 };
 
-Llama3::Llama3(const Llama3Config& config, const AttentionOp& attention) : config_(config) {
+Llama3::Llama3(const Llama3Config& config, const AttentionOp& attention,
+               const ModelPlacement& placement)
+    : config_(config) {
   config_.check();
-  modules_ = std::make_unique<Modules>(config_, attention);
+  check_tensor_parallel(config_, placement.tensor);
+  modules_ = std::make_unique<Modules>(config_, attention, placement.tensor);
 }
 
 Llama3::~Llama3() = default;
@@ -192,7 +224,7 @@ Tensor Llama3::trunk(const Tensor& tokens_BT, const AttentionMasks& masks,
                                     config_.rope_scaling, rope_type);
 
   Tensor h_BTD = run_segment(m.embedding_block, tokens_BT, [&m](const Tensor& tokens) {
-    return at::embedding(m.tok_embeddings, tokens);
+    return m.tp.leave(embed_part(tokens, m.tok_embeddings, m.vocabulary));
   });
   for (Layer& layer : m.layers) {
     h_BTD = run_segment(layer.block, h_BTD,
@@ -200,16 +232,23 @@ Tensor Llama3::trunk(const Tensor& tokens_BT, const AttentionMasks& masks,
                           return layer.forward(x_BTD, mask, rope, args);
                         });
   }
-  return run_segment(m.norm_output_block, h_BTD, [&m, eps = config_.norm_eps](const Tensor& x_BTD) {
+  return run_segment(m.norm_block, h_BTD, [&m, eps = config_.norm_eps](const Tensor& x_BTD) {
     return rms_normalize(x_BTD, m.norm, eps);
   });
 }
 
-// A tied head runs as a segment of the embedding's block, which owns the weight.
-Tensor Llama3::head(const Tensor& hidden_BTD) {
+Tensor Llama3::with_head(const Tensor& hidden_BTD, const HeadFn& function) {
   Modules& m = *modules_;
-  return run_segment(m.head_block(), hidden_BTD,
-                     [&m](const Tensor& x_BTD) { return project(x_BTD, m.head_weight()); });
+  return run_segment(m.head_block(), hidden_BTD, [&m, function](const Tensor& x_BTD) {
+    return function(m.tp.enter(x_BTD), m.head_weight(), m.vocabulary);
+  });
+}
+
+Tensor Llama3::head(const Tensor& hidden_BTD) {
+  return with_head(hidden_BTD, [](const Tensor& x_BTD, const Tensor& weight_VD,
+                                  const VocabularyPart& vocabulary) {
+    return join_logits(project(x_BTD, weight_VD), vocabulary);
+  });
 }
 
 Tensor Llama3::head_weight() const { return modules_->head_weight(); }
@@ -217,7 +256,8 @@ Tensor Llama3::head_weight() const { return modules_->head_weight(); }
 std::vector<Block*> Llama3::blocks() {
   std::vector<Block*> blocks = {&modules_->embedding_block};
   for (Layer& layer : modules_->layers) blocks.push_back(&layer.block);
-  blocks.push_back(&modules_->norm_output_block);
+  blocks.push_back(&modules_->norm_block);
+  if (!modules_->tied()) blocks.push_back(&modules_->output_block);
   return blocks;
 }
 

@@ -20,6 +20,7 @@
 #include "attention/mask_registry.h"
 #include "attention/registry.h"
 #include "models/model.h"
+#include "models/placement.h"
 #include "models/rope.h"
 
 namespace tessera {
@@ -67,12 +68,17 @@ Llama3Config llama3_flavor(const std::string& flavor);
 std::vector<std::string> llama3_flavors();
 
 struct ModelRequest;  // models/registry.h
-std::unique_ptr<Model> make_llama3(const ModelRequest& request, const AttentionRegistry& attention);
+std::unique_ptr<Model> make_llama3(const ModelRequest& request, const AttentionRegistry& attention,
+                                   const ModelPlacement& placement);
 
 class Llama3 final : public Model {
  public:
-  // On the meta device; attention is what every layer owns as its inner_attention.
-  Llama3(const Llama3Config& config, const AttentionOp& attention);
+  // On the meta device; attention is what every layer owns as its inner_attention. Tensor
+  // parallelism cuts wq, wk, wv, w1, w3 by rows and wo, w2 by columns; embedding and head by rows
+  // of the vocabulary, unevenly where it does not divide. Throws c10::Error when heads, key/value
+  // heads or ffn_dim do not divide by its ranks.
+  Llama3(const Llama3Config& config, const AttentionOp& attention,
+         const ModelPlacement& placement = {});
   ~Llama3() override;
 
   // {"global": config.mask_rule}, built by one call of create_mask_fn.
@@ -82,7 +88,9 @@ class Llama3 final : public Model {
   at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
                    const ForwardInputs& inputs) override;
   at::Tensor head(const at::Tensor& hidden_BTD) override;
+  at::Tensor with_head(const at::Tensor& hidden_BTD, const HeadFn& function) override;
   at::Tensor head_weight() const override;
+  int64_t vocab_size() const override { return config_.vocab_size; }
   std::vector<Block*> blocks() override;
   std::vector<AttentionSite> attention_sites() override;
   int64_t num_flops_per_token(int64_t seq_len) const override;

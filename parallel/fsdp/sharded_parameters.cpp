@@ -52,6 +52,7 @@ struct LocalPart {
   int64_t flat_offset = 0;
   std::vector<int64_t> shape;
   GlobalShard where;
+  InitSpec init;
   bool is_cut_by_tensor = false;
   ProcessGroup shared_with = {};  // other pipeline stages that hold it
 };
@@ -112,6 +113,7 @@ ShardedParameters::Impl::Impl(const std::vector<Block*>& model_blocks,
                      .flat_offset = numel + place.shard_offset,
                      .shape = slot.tensor->sizes().vec(),
                      .where = slot.where(),
+                     .init = slot.init,
                      .is_cut_by_tensor = slot.part.has_value()};
       if (!part.shape.empty()) {
         part.shape[0] = rows.size();
@@ -263,6 +265,7 @@ std::vector<NamedShard> ShardedParameters::named(const Tensor& flat) const {
     shards.push_back({.name = part.name,
                       .tensor = flat.narrow(0, part.flat_offset, numel).view(part.shape),
                       .where = part.where,
+                      .init = part.init,
                       .is_counted = is_first_tensor_rank && part.shared_with.rank() == 0});
   }
   return shards;

@@ -72,6 +72,7 @@ struct NamedShard {
   std::string name;
   at::Tensor tensor;  // view; empty (0 rows) on ranks beyond the last row
   GlobalShard where;
+  InitSpec init = {};
 
   // One rank of all that hold this rectangle: who counts it in norms and writes it to files. Ranks
   // of the replicate group are not told apart here.

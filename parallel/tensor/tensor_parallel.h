@@ -1,0 +1,86 @@
+// Tensor parallelism as values that a model's layers are given: how their weights are cut, and what
+// happens to activations where cut weights begin and end.
+//
+//   wq is cut by rows (column parallel), wo by columns (row parallel):
+//
+//     y = x + tp.leave(attention(tp.enter(norm(x))))
+//
+//   With sequence parallelism x, norm(x) and y are this rank's tokens [B, T / tp, D]: enter gathers
+//   the tokens, leave sums over ranks and keeps this rank's. Without it every rank has all tokens:
+//   enter passes them on (and sums their gradients), leave sums.
+//
+// A default TensorParallel is one rank: nothing is cut and both are the identity.
+//
+// Source: Shoeybi et al. 2019 (Megatron-LM), Korthikanti et al. 2022 (sequence parallelism).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "parallel/comm/process_group.h"
+#include "parallel/slot.h"
+
+namespace tessera {
+
+struct IndexRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+  bool operator==(const IndexRange&) const = default;
+};
+
+// Part `index` of `size` things in num_parts runs whose lengths differ by one at most, longer ones
+// first.
+IndexRange even_part(int64_t size, int64_t num_parts, int64_t index);
+
+// The vocabulary rows that a rank holds, and who holds the others.
+struct VocabularyPart {
+  IndexRange rows;
+  int64_t vocab_size = 0;
+  ProcessGroup group = {};
+};
+
+// What a rank declares of a parameter that is cut: its own shape and where that stands.
+struct TensorPart {
+  std::vector<int64_t> shape;
+  std::optional<GlobalShard> where;  // nothing: it is the whole
+};
+
+class TensorParallel {
+ public:
+  TensorParallel() = default;
+  TensorParallel(const ProcessGroup& group, bool sequence_parallel);
+
+  int64_t size() const { return group_.size(); }
+
+  // Tokens outside of cut weights are cut over the ranks.
+  bool cuts_sequence() const { return sequence_parallel_ && size() > 1; }
+
+  at::Tensor enter(const at::Tensor& x_BTD) const;
+  at::Tensor leave(const at::Tensor& partial_BTD) const;
+
+  // This rank's part of a parameter along `dim`. Parts may be uneven.
+  TensorPart cut(const std::vector<int64_t>& shape, int64_t dim) const;
+  VocabularyPart vocabulary(int64_t vocab_size) const;
+
+  // Throws c10::Error naming the field when `value` does not divide by the ranks.
+  void check_divides(const std::string& field, int64_t value) const;
+
+ private:
+  ProcessGroup group_;
+  bool sequence_parallel_ = true;
+};
+
+// Rows of weight_VD, which are part.rows of the whole embedding, for the tokens that lie there, and
+// zeros for the others: the sum over the ranks is the embedding. tokens_BT: int64 -> [B, T, D].
+at::Tensor embed_part(const at::Tensor& tokens_BT, const at::Tensor& weight_VD,
+                      const VocabularyPart& part);
+
+// Whole logits [.., V] on every rank from each rank's columns.
+at::Tensor join_logits(const at::Tensor& logits, const VocabularyPart& part);
+
+}  // namespace tessera

@@ -1,0 +1,56 @@
+// One training problem, run under any layout, and its results put together for comparison.
+//
+//   const ParityRun expected = train_on_ranks({}, problem);
+//   expect_parity(train_on_ranks({.dims = {.tp = 2}}, problem), expected, 1e-9);
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "models/llama3/llama3.h"
+#include "parallel/comm/parallel_dims.h"
+
+namespace tessera::testing {
+
+// What is trained. Rows are packed documents of uneven lengths, so that rows differ in mask and in
+// number of valid labels.
+struct ParityProblem {
+  Llama3Config model;
+  std::string attention = "eager";
+  at::ScalarType dtype = at::kDouble;
+  int64_t num_rows = 8;  // of one step
+  int64_t seq_len = 24;
+  int64_t num_steps = 5;
+};
+
+Llama3Config parity_model();
+
+// How it is trained.
+struct ParityLayout {
+  ParallelDims dims = {};
+  int64_t num_ranks = 1;
+  int64_t num_microbatches = 1;  // that a rank accumulates
+  bool sequence_parallel = true;
+  int64_t recompute_every = 0;
+  bool reshard_after_forward = true;
+};
+
+struct ParityRun {
+  std::vector<double> losses;
+  std::vector<double> max_losses;
+  std::vector<double> grad_norms;
+  std::map<std::string, at::Tensor> gradients;        // whole, of the first step, before clipping
+  std::map<std::string, at::Tensor> initial_weights;  // whole
+  std::map<std::string, at::Tensor> weights;          // whole, after the last step
+};
+
+// Runs the layout's ranks as threads; checks that all of them report the same.
+ParityRun train_on_ranks(const ParityLayout& layout, const ParityProblem& problem);
+
+// Losses, gradient norms, every gradient and every weight, relative to the largest of each tensor;
+// initial weights bit for bit.
+void expect_parity(const ParityRun& got, const ParityRun& expected, double tolerance);
+
+}  // namespace tessera::testing
