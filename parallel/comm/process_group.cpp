@@ -1,6 +1,7 @@
 #include "parallel/comm/process_group.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/record_function.h>
 #include <c10/util/Exception.h>
@@ -67,32 +68,45 @@ bool scatters_by_all_to_all(const c10d::Backend& backend) {
   return backend.getBackendName() == "gloo";
 }
 
-// Starts summing input into this rank's part; the function returned waits and adds it to output.
-std::function<void()> start_scatter(const std::shared_ptr<Impl>& impl, const Tensor& output,
-                                    const Tensor& input) {
+// Tensors up to this size travel together: the time of their messages would be that of the delay.
+constexpr int64_t kSmallBytes = 256 << 10;
+
+void add_parts(const std::vector<Tensor>& outputs, const Tensor& sum) {
+  int64_t begin = 0;
+  for (const Tensor& output : outputs) {
+    output.add_(sum.narrow(0, begin, output.numel()).view(output.sizes()));
+    begin += output.numel();
+  }
+}
+
+// Starts summing input, flattened [size, all outputs], into this rank's row; the function returned
+// waits and adds it to the outputs.
+std::function<void()> start_scatter(const std::shared_ptr<Impl>& impl,
+                                    const std::vector<Tensor>& outputs, const Tensor& input) {
   const auto size = static_cast<int64_t>(impl->ranks.size());
-  if (size == 1) return [output, input] { output.add_(input.view(output.sizes())); };
-  const int64_t bytes = (size - 1) * bytes_of(output);
+  if (size == 1) return [outputs, input] { add_parts(outputs, input.view({-1})); };
+  const int64_t bytes = (size - 1) * (bytes_of(input) / size);
+  const int64_t numel = input.numel() / size;
   if (scatters_by_all_to_all(*impl->backend)) {
-    Tensor parts = at::empty({size, output.numel()}, input.options());
+    Tensor parts = at::empty({size, numel}, input.options());
     const BackendWork work = start(*impl, "reduce_scatter", bytes, [&](c10d::Backend& backend) {
       Tensor from = input.view({size, -1});
       std::vector<int64_t> to_rows(impl->ranks.size(), 1), from_rows(impl->ranks.size(), 1);
       return backend.alltoall_base(parts, from, to_rows, from_rows);
     });
-    return [impl, output, input, parts, work] {
+    return [impl, outputs, input, parts, work] {
       finish(*impl, "reduce_scatter", work);
-      output.add_(parts.sum(0).view(output.sizes()));
+      add_parts(outputs, parts.sum(0));
     };
   }
-  Tensor sum = at::empty(output.sizes(), input.options());
+  Tensor sum = at::empty({numel}, input.options());
   const BackendWork work = start(*impl, "reduce_scatter", bytes, [&](c10d::Backend& backend) {
-    Tensor flat_sum = sum.view({-1}), flat_input = input.view({-1});
-    return backend._reduce_scatter_base(flat_sum, flat_input);
+    Tensor flat_input = input.view({-1});
+    return backend._reduce_scatter_base(sum, flat_input);
   });
-  return [impl, output, input, sum, work] {
+  return [impl, outputs, input, sum, work] {
     finish(*impl, "reduce_scatter", work);
-    output.add_(sum);
+    add_parts(outputs, sum);
   };
 }
 
@@ -143,7 +157,7 @@ PendingWork ProcessGroup::all_gather(const std::vector<Tensor>& outputs,
   TORCH_CHECK(outputs.size() == inputs.size(), "all_gather: ", outputs.size(), " outputs for ",
               inputs.size(), " inputs; expected as many");
   int64_t bytes = 0;
-  std::vector<BackendWork> works;
+  std::vector<Tensor> to, from;
   for (size_t i = 0; i < inputs.size(); ++i) {
     check_contiguous(*impl_, "all_gather", outputs[i]);
     check_contiguous(*impl_, "all_gather", inputs[i]);
@@ -151,20 +165,19 @@ PendingWork ProcessGroup::all_gather(const std::vector<Tensor>& outputs,
                 "\": output ", outputs[i].sizes(), " for input ", inputs[i].sizes(), "; expected ",
                 size(), " times as many elements");
     if (inputs[i].numel() == 0) continue;
-    if (size() == 1) {
-      if (!outputs[i].is_alias_of(inputs[i])) outputs[i].view(inputs[i].sizes()).copy_(inputs[i]);
-      continue;
-    }
-    bytes = (size() - 1) * bytes_of(inputs[i]);
-    works.push_back(start(*impl_, "all_gather", bytes, [&](c10d::Backend& backend) {
-      Tensor output = outputs[i].view({-1});
-      Tensor input = inputs[i].view({-1});
-      return backend._allgather_base(output, input);
-    }));
+    to.push_back(outputs[i].view({-1}));
+    from.push_back(inputs[i].view({-1}));
+    bytes += (size() - 1) * bytes_of(inputs[i]);
   }
-  return PendingWork([impl = impl_, outputs, inputs, works] {
-    for (const BackendWork& work : works) finish(*impl, "all_gather", work);
+  if (size() == 1) {
+    for (size_t i = 0; i < to.size(); ++i) to[i].copy_(from[i]);
+    return {};
+  }
+  if (to.empty()) return {};
+  const BackendWork work = start(*impl_, "all_gather", bytes, [&](c10d::Backend& backend) {
+    return backend.allgather_into_tensor_coalesced(to, from);
   });
+  return PendingWork([impl = impl_, to, from, work] { finish(*impl, "all_gather", work); });
 }
 
 PendingWork ProcessGroup::reduce_scatter_add(const std::vector<Tensor>& outputs,
@@ -173,6 +186,7 @@ PendingWork ProcessGroup::reduce_scatter_add(const std::vector<Tensor>& outputs,
               inputs.size(), " inputs; expected as many");
   const at::NoGradGuard no_grad;
   std::vector<std::function<void()>> additions;
+  std::vector<Tensor> small_outputs, small_inputs;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Tensor &output = outputs[i], &input = inputs[i];
     check_contiguous(*impl_, "reduce_scatter", output);
@@ -180,7 +194,16 @@ PendingWork ProcessGroup::reduce_scatter_add(const std::vector<Tensor>& outputs,
     TORCH_CHECK(input.numel() == size() * output.numel(), "reduce_scatter in group \"", name(),
                 "\": input ", input.sizes(), " for output ", output.sizes(), "; expected ", size(),
                 " times as many elements");
-    if (output.numel() > 0) additions.push_back(start_scatter(impl_, output, input));
+    if (output.numel() == 0) continue;
+    if (size() > 1 && bytes_of(input) <= kSmallBytes) {
+      small_outputs.push_back(output);
+      small_inputs.push_back(input.view({size(), -1}));
+    } else {
+      additions.push_back(start_scatter(impl_, {output}, input));
+    }
+  }
+  if (!small_inputs.empty()) {
+    additions.push_back(start_scatter(impl_, small_outputs, at::cat(small_inputs, 1)));
   }
   return PendingWork([additions = std::move(additions)] {
     const at::NoGradGuard no_grad_in_wait;

@@ -66,7 +66,7 @@ TEST(Llama3, BlocksInOrderOfTheForward) {
   std::vector<std::string> names;
   for (const Block* block : model->blocks()) names.push_back(block->name);
   EXPECT_EQ(names, (std::vector<std::string>{"tok_embeddings", "layers.0", "layers.1", "layers.2",
-                                             "norm_output"}));
+                                             "norm", "output"}));
 }
 
 std::map<std::string, InitSpec> inits_of(const Llama3Config& config) {
@@ -348,8 +348,8 @@ TEST(Llama3, EachBlockIsASegment) {
   }
   logits_of(*model, packed_batch({{8}}, 64)).sum().backward();
   EXPECT_EQ(log,
-            "tok_embeddings layers.0 layers.1 layers.2 norm_output norm_output "
-            "~norm_output ~norm_output ~layers.2 ~layers.1 ~layers.0 ~tok_embeddings ");
+            "tok_embeddings layers.0 layers.1 layers.2 norm output "
+            "~output ~norm ~layers.2 ~layers.1 ~layers.0 ~tok_embeddings ");
 }
 
 TEST(Llama3, ThreadCountChangesNothingThatMatters) {

@@ -12,7 +12,7 @@ std::string recomputed(int64_t num_layers, int64_t every_n) {
   std::vector<Block*> pointers;
   for (int64_t i = 0; i < num_layers + 2; ++i) {
     blocks[i].name = i == 0           ? "tok_embeddings"
-                     : i > num_layers ? "norm_output"
+                     : i > num_layers ? "norm"
                                       : "layers." + std::to_string(i - 1);
     blocks[i].recompute = false;
     pointers.push_back(&blocks[i]);
