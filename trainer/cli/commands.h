@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "trainer/environment.h"
 #include "trainer/layout_flags.h"
 
 namespace tessera {
@@ -23,7 +24,20 @@ class UsageError : public std::runtime_error {
 };
 
 // overrides: what followed --config on the command line, in the forms of configs/load_config.h.
-int train_command(const std::string& config_path, const std::vector<std::string>& overrides);
+int train_command(const std::string& config_path, const std::vector<std::string>& overrides,
+                  const RankFlags& rank_flags);
+
+struct LaunchCommandOptions {
+  int64_t nproc = 1;
+  int64_t max_restarts = 0;
+  int64_t nnodes = 1;
+  int64_t node_rank = 0;
+  std::optional<std::string> master_address{};  // 127.0.0.1 with one node
+  int64_t master_port = 0;                      // 0: any free one
+  std::vector<std::string> command{};           // of this program, such as train --config ...
+};
+
+int launch_command(const LaunchCommandOptions& options);
 
 enum class ConfigView { kPrint, kSchema, kMarkdown };
 int config_command(ConfigView view, const std::string& config_path,

@@ -2,7 +2,9 @@
 #include <c10/util/Exception.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <iostream>
 
@@ -77,18 +79,78 @@ CLI::App* add_mask_command(CLI::App& app, tessera::MaskCommandOptions& options) 
   return mask;
 }
 
+CLI::App* add_train_command(CLI::App& app, std::string& config_path, tessera::RankFlags& flags) {
+  CLI::App* train = app.add_subcommand("train", "run a training job");
+  train->add_option("--config,--job.config_file", config_path, "TOML file of the job")->required();
+  CLI::Option_group* ranks = train->add_option_group(
+      "Ranks", "which of several processes this is, where no launcher says so by variables");
+  ranks->add_option("--rank", flags.rank, "0 to world size - 1")->type_name("N");
+  ranks->add_option("--world-size", flags.world_size, "number of processes")->type_name("N");
+  ranks->add_option("--local-rank", flags.local_rank, "rank among those of this machine")
+      ->type_name("N");
+  ranks->add_option("--master-addr", flags.master_address, "host of rank 0")->type_name("HOST");
+  ranks->add_option("--master-port", flags.master_port, "port that rank 0 serves")
+      ->type_name("PORT");
+  train->allow_extras();
+  train->footer(
+      "Any configuration key as an override: --training.steps 50, --metrics.log_freq=1, "
+      "--checkpoint.enable.");
+  return train;
+}
+
+CLI::App* add_launch_command(CLI::App& app, tessera::LaunchCommandOptions& options) {
+  CLI::App* launch =
+      app.add_subcommand("launch", "run a command of this program as several processes");
+  launch->add_option("--nproc", options.nproc, "processes of this machine")
+      ->required()
+      ->type_name("N");
+  launch
+      ->add_option("--max-restarts", options.max_restarts,
+                   "how often all start anew after one has failed; 0")
+      ->type_name("K");
+  launch->add_option("--nnodes", options.nnodes, "machines, each with a launcher; 1")
+      ->type_name("N");
+  launch->add_option("--node-rank", options.node_rank, "this machine, from 0; 0")->type_name("R");
+  launch->add_option("--master-addr", options.master_address, "host with --node-rank 0; 127.0.0.1")
+      ->type_name("HOST");
+  launch
+      ->add_option("--master-port", options.master_port,
+                   "port that the launcher of --node-rank 0 serves; 0 is any free one")
+      ->type_name("PORT");
+  launch->footer("tessera launch --nproc 4 -- train --config job.toml --training.steps 50");
+  return launch;
+}
+
+// CLI11 would give what follows -- back to the main program's options.
+std::vector<std::string> take_command_after_dashes(int& argc, char** argv) {
+  char** end = argv + argc;
+  char** dashes = std::find_if(argv, end, [](const char* text) { return !strcmp(text, "--"); });
+  if (dashes == end) return {};
+  std::vector<std::string> command(dashes + 1, end);
+  argc = static_cast<int>(dashes - argv);
+  return command;
+}
+
+// Throws UsageError when `name` is no command.
+void check_command(const CLI::App& app, const std::string& name) {
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    if (command->check_name(name)) return;
+    names += (names.empty() ? "" : ", ") + command->get_name();
+  }
+  throw tessera::UsageError("unknown command \"" + name + "\"; expected one of " + names);
+}
+
 int dispatch(int argc, char** argv) {
   CLI::App app("Trains language models on LibTorch, with attention masks passed explicitly.");
   app.set_version_flag("--version", kVersion);
   app.require_subcommand(1);
   std::string config_path;
 
-  CLI::App* train = app.add_subcommand("train", "run a training job");
-  train->add_option("--config,--job.config_file", config_path, "TOML file of the job")->required();
-  train->allow_extras();
-  train->footer(
-      "Any configuration key as an override: --training.steps 50, --metrics.log_freq=1, "
-      "--checkpoint.enable.");
+  tessera::RankFlags rank_flags;
+  const CLI::App* train = add_train_command(app, config_path, rank_flags);
+  tessera::LaunchCommandOptions launch_options;
+  const CLI::App* launch = add_launch_command(app, launch_options);
 
   bool print = false, schema = false, markdown = false;
   CLI::App* config =
@@ -105,18 +167,16 @@ int dispatch(int argc, char** argv) {
   tessera::MaskCommandOptions mask_options;
   const CLI::App* mask = add_mask_command(app, mask_options);
 
-  if (argc > 1 && argv[1][0] != '-' && !train->check_name(argv[1]) &&
-      !config->check_name(argv[1]) && !mask->check_name(argv[1])) {
-    std::fprintf(stderr, "tessera: error: unknown command \"%s\"; expected train, config or mask\n",
-                 argv[1]);
-    return tessera::kExitUsage;
-  }
+  const std::string name = argc > 1 ? argv[1] : "-";
+  if (!name.starts_with('-')) check_command(app, name);
+  if (name == "launch") launch_options.command = take_command_after_dashes(argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? tessera::kExitOk : tessera::kExitUsage;
   }
-  if (train->parsed()) return tessera::train_command(config_path, train->remaining());
+  if (train->parsed()) return tessera::train_command(config_path, train->remaining(), rank_flags);
+  if (launch->parsed()) return tessera::launch_command(launch_options);
   if (mask->parsed()) return tessera::mask_command(mask_options);
   using tessera::ConfigView;
   const ConfigView wanted = schema     ? ConfigView::kSchema
