@@ -46,15 +46,20 @@ class ChildProcess {
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;
 
+  pid_t pid() const { return pid_; }  // until wait()
   void signal(int number) const { kill(pid_, number); }
 
   ProcessResult wait() {
     int status = 0;
     waitpid(pid_, &status, 0);
     pid_ = -1;
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), output_so_far()};
+  }
+
+  std::string output_so_far() const {
     std::ostringstream text;
     text << std::ifstream(output_path(), std::ios::binary).rdbuf();
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), text.str()};
+    return text.str();
   }
 
  private:
