@@ -5,33 +5,32 @@ namespace tessera::configs {
 
 namespace {
 
-const char* const kOneRank = "acts only with more than one rank";
 const char* const kNoPipeline = "acts only with pipeline_parallel_degree > 1";
 
 void add_data_and_tensor_keys(auto& s) {
   s.add("data_parallel_replicate_degree", &Parallelism::data_parallel_replicate_degree,
-        "Ranks that hold copies of the parameters.")
-      .at_least(1)
-      .only_default();
+        "Ranks that hold copies of the parameters (DDP; HSDP with data_parallel_shard_degree > 1).")
+      .at_least(1);
   s.add("enable_compiled_autograd", &Parallelism::enable_compiled_autograd,
         "TorchTitan: compile the backward pass.")
       .only_default("kernels are compiled ahead of time");
   s.add("data_parallel_shard_degree", &Parallelism::data_parallel_shard_degree,
         "Ranks that share one copy of the parameters (FSDP); -1: all ranks that are left.")
       .at_least(1)
-      .or_also(-1)
-      .supports({int64_t{-1}, int64_t{1}});
+      .or_also(-1);
   s.add("fsdp_reshard_after_forward", &Parallelism::fsdp_reshard_after_forward,
-        "Whether gathered parameters are freed between forward and backward.")
-      .choices({"default", "always", "never"})
-      .inert(kOneRank);
+        "Whether gathered parameters are freed between forward and backward; default: all but the "
+        "last block's.")
+      .choices({"default", "always", "never"});
   s.add("tensor_parallel_degree", &Parallelism::tensor_parallel_degree,
         "Ranks that share every layer.")
-      .at_least(1)
-      .only_default();
+      .at_least(1);
+  s.add("enable_sequence_parallel", &Parallelism::enable_sequence_parallel,
+        "Tessera, as in TorchTitan after v0.2: norms and residuals on each tensor parallel rank's "
+        "part of the tokens.");
   s.add("disable_loss_parallel", &Parallelism::disable_loss_parallel,
-        "Gather the logits before the loss under tensor parallelism.")
-      .inert("acts only with tensor_parallel_degree > 1");
+        "TorchTitan: gather the logits before the loss under tensor parallelism; refused with "
+        "tensor_parallel_degree > 1, where the loss never holds whole logits.");
   s.add("enable_async_tensor_parallel", &Parallelism::enable_async_tensor_parallel,
         "Overlap tensor parallel communication with computation.")
       .only_default();
@@ -40,8 +39,7 @@ void add_data_and_tensor_keys(auto& s) {
 void add_pipeline_keys(auto& s) {
   s.add("pipeline_parallel_degree", &Parallelism::pipeline_parallel_degree,
         "Ranks that the layers are divided over.")
-      .at_least(1)
-      .only_default();
+      .at_least(1);
   s.add("module_fqns_per_model_part", &Parallelism::module_fqns_per_model_part,
         "Module names of every stage; when unset layers are divided evenly.")
       .inert(kNoPipeline);
@@ -78,8 +76,7 @@ void add_context_and_expert_keys(auto& s) {
   const char* const no_context = "acts only with context_parallel_degree > 1";
   s.add("context_parallel_degree", &Parallelism::context_parallel_degree,
         "Ranks that the sequence is divided over.")
-      .at_least(1)
-      .only_default();
+      .at_least(1);
   s.add("context_parallel_load_balancer", &Parallelism::context_parallel_load_balancer,
         "How the sequence is divided; none: in order.")
       .choices({"headtail", "ptrr"})
@@ -104,7 +101,8 @@ void add_context_and_expert_keys(auto& s) {
 
 ConfigSection parallelism_section() {
   SectionBuilder s(
-      "parallelism", "How the work is divided over ranks. One rank today.",
+      "parallelism",
+      "How the work is divided over ranks; the product of the degrees is their number.",
       [](auto& config) -> auto& { return config.parallelism; });
   add_data_and_tensor_keys(s);
   add_pipeline_keys(s);

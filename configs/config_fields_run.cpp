@@ -27,18 +27,15 @@ ConfigSection profiling_section() {
   SectionBuilder s(
       "profiling", "Traces of steps and of memory.",
       [](auto& config) -> auto& { return config.profiling; });
-  const char* const off = "acts only with enable_profiling";
-  s.add("enable_profiling", &Profiling::enable_profiling, "Record traces.").only_default();
-  s.add("save_traces_folder", &Profiling::save_traces_folder, "Folder of the traces.").inert(off);
-  s.add("profile_freq", &Profiling::profile_freq, "Steps from one trace to the next.")
-      .at_least(1)
-      .inert(off);
-  s.add("profiler_active", &Profiling::profiler_active, "Steps recorded per trace.")
-      .at_least(1)
-      .inert(off);
+  s.add("enable_profiling", &Profiling::enable_profiling,
+        "Record a Kineto trace per rank of the last steps of every profile_freq.");
+  s.add("save_traces_folder", &Profiling::save_traces_folder,
+        "Folder of the traces, below dump_folder.");
+  s.add("profile_freq", &Profiling::profile_freq, "Steps from one trace to the next.").at_least(1);
+  s.add("profiler_active", &Profiling::profiler_active, "Steps recorded per trace.").at_least(1);
   s.add("profiler_warmup", &Profiling::profiler_warmup, "Steps of warm-up before each trace.")
       .at_least(0)
-      .inert(off);
+      .inert("recording needs none");
   s.add("enable_memory_snapshot", &Profiling::enable_memory_snapshot, "Record memory snapshots.")
       .only_default();
   s.add("save_memory_snapshot_folder", &Profiling::save_memory_snapshot_folder,

@@ -5,26 +5,24 @@ namespace tessera::configs {
 
 namespace {
 
-const char* const kOneRank = "acts only with more than one rank";
+const char* const kNoRecorder = "there is no flight recorder; a lost rank is named by the error";
 
 ConfigSection comm_section() {
   SectionBuilder s(
       "comm", "Communication between ranks.", [](auto& config) -> auto& { return config.comm; });
   s.add("init_timeout_seconds", &Comm::init_timeout_seconds,
         "Limit for a collective during start-up and the first step.")
-      .at_least(1)
-      .inert(kOneRank);
+      .at_least(1);
   s.add("train_timeout_seconds", &Comm::train_timeout_seconds,
         "Limit for a collective after the first step.")
-      .at_least(1)
-      .inert(kOneRank);
+      .at_least(1);
   s.add("trace_buf_size", &Comm::trace_buf_size, "Collectives kept by the flight recorder.")
       .at_least(0)
-      .inert(kOneRank);
+      .inert(kNoRecorder);
   s.add("save_traces_folder", &Comm::save_traces_folder, "Folder of the recorder's traces.")
-      .inert(kOneRank);
+      .inert(kNoRecorder);
   s.add("save_traces_file_prefix", &Comm::save_traces_file_prefix, "Their names, before the rank.")
-      .inert(kOneRank);
+      .inert(kNoRecorder);
   s.add("mode", &Comm::mode, "Real communication, or a dry run without it.")
       .choices({"default", "fake_backend", "local_tensor"})
       .only_default();

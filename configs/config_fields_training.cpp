@@ -39,8 +39,8 @@ void add_batch_keys(auto& s) {
 
 void add_precision_keys(auto& s) {
   s.add("enable_cpu_offload", &Training::enable_cpu_offload,
-        "Keep parameters, gradients and optimizer state in host memory.")
-      .only_default();
+        "Keep parameters, gradients and optimizer state in host memory; changes nothing where the "
+        "model computes on the CPU.");
   s.add("dtype", &Training::dtype, "Dtype of the parameters that the optimizer updates.")
       .choices({"bfloat16", "float32"});
   s.add("mixed_precision_param", &Training::mixed_precision_param,

@@ -117,6 +117,7 @@ struct Parallelism {
   int64_t data_parallel_shard_degree = -1;
   std::string fsdp_reshard_after_forward = "default";
   int64_t tensor_parallel_degree = 1;
+  bool enable_sequence_parallel = true;  // Tessera
   bool disable_loss_parallel = false;
   bool enable_async_tensor_parallel = false;
   int64_t pipeline_parallel_degree = 1;

@@ -1,6 +1,7 @@
 #include "models/model.h"
 
 #include <c10/util/Exception.h>
+#include <c10/util/accumulate.h>
 
 #include <algorithm>
 
@@ -19,7 +20,9 @@ std::vector<ParameterSlot> Model::parameters() {
 
 int64_t Model::num_parameters() {
   int64_t count = 0;
-  for (const ParameterSlot& slot : parameters()) count += slot.tensor->numel();
+  for (const ParameterSlot& slot : parameters()) {
+    count += c10::multiply_integers(slot.where().global_shape);
+  }
   return count;
 }
 

@@ -106,7 +106,7 @@ class Model {
 
   // All slots of all blocks, in order. A tied parameter has one slot.
   std::vector<ParameterSlot> parameters();
-  int64_t num_parameters();
+  int64_t num_parameters();  // of whole parameters, also where tensor parallelism has cut them
 
  protected:
   Model() = default;

@@ -79,6 +79,23 @@ std::string attention_backend(const JobConfig& config, at::Device device) {
   return device.is_cpu() ? "flex" : "sdpa";
 }
 
+World join_world(const Environment& environment, const JobConfig& config, at::Device device) {
+  if (environment.world_size == 1) return World();
+  return World::connect({.rank = environment.rank,
+                         .size = environment.world_size,
+                         .address = environment.master_address,
+                         .port = environment.master_port,
+                         .store_is_served = environment.store_is_served,
+                         .attempt = environment.restart_count,
+                         .device = device.type(),
+                         .device_index = environment.local_rank,
+                         .timeout = std::chrono::seconds(config.comm.init_timeout_seconds)});
+}
+
+ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh) {
+  return {.tensor = TensorParallel(mesh.tp(), config.parallelism.enable_sequence_parallel)};
+}
+
 ModelRequest model_request(const JobConfig& config, at::Device device) {
   return {.name = config.model.name,
           .flavor = config.model.flavor,
@@ -89,9 +106,18 @@ ModelRequest model_request(const JobConfig& config, at::Device device) {
 }
 
 ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device) {
+  const std::string& reshard = config.parallelism.fsdp_reshard_after_forward;
   return {.device = device,
+          .storage_device = config.training.enable_cpu_offload ? at::Device(at::kCPU) : device,
           .master_dtype = scalar_type(config.training.dtype),
-          .compute_dtype = scalar_type(config.training.mixed_precision_param)};
+          .compute_dtype = scalar_type(config.training.mixed_precision_param),
+          .reshard_after_forward = reshard != "never",
+          .reshard_last_block = reshard == "always",
+          .sum_whole_gradients_over_tensor = config.parallelism.enable_sequence_parallel};
+}
+
+ParameterGroups parameter_groups(const DeviceMesh& mesh) {
+  return {.shard = mesh.shard(), .replicate = mesh.replicate(), .tensor = mesh.tp()};
 }
 
 TrainingStepOptions training_step_options(const JobConfig& config) {
@@ -143,21 +169,23 @@ int64_t expected_output_bytes(const JobConfig& config, int64_t num_parameters) {
   return kPlotAndLog + kBytesPerRecord * config.training.steps + checkpoint;
 }
 
-BannerInfo banner_info(const JobConfig& config, Model& model, const Tokenizer& tokenizer,
-                       int64_t num_documents, at::Device device) {
+BannerInfo banner_info(const JobConfig& config, const JobLayout& layout, Model& model,
+                       const Tokenizer& tokenizer, int64_t num_documents, at::Device device) {
   const Training& t = config.training;
   const std::string name = device_name(device);
   return {.version = TESSERA_VERSION,
           .model = model.description(),
           .num_parameters = model.num_parameters(),
-          .layout = "1 rank: dp_replicate 1 x dp_shard 1 x cp 1 x tp 1 x pp 1",
+          .layout = std::to_string(layout.num_ranks) +
+                    (layout.num_ranks == 1 ? " rank: " : " ranks: ") + layout.dims.to_string(),
           .device = device.str() + (name.empty() ? "" : " (" + name + ")"),
           .dtype = "parameters " + t.dtype + ", compute " + t.mixed_precision_param,
           .attention = attention_backend(config, device) + ", " + mask_description(config.model),
           .activation_checkpoint = checkpointing_description(recompute_every_nth_layer(config)),
           .local_batch_size = t.local_batch_size,
           .seq_len = t.seq_len,
-          .num_microbatches = gradient_accumulation_steps(t),
+          .num_microbatches = layout.num_microbatches,
+          .num_data_ranks = layout.num_data_ranks,
           .optimizer = optimizer_description(config),
           .schedule = schedule_description(lr_schedule_options(config)),
           .num_steps = t.steps,

@@ -10,7 +10,9 @@
 #include "configs/job_config.h"
 #include "data/dataloader.h"
 #include "models/registry.h"
+#include "parallel/comm/device_mesh.h"
 #include "trainer/environment.h"
+#include "trainer/job_layout.h"
 #include "trainer/lr_schedule.h"
 #include "trainer/parameter_store.h"
 #include "trainer/run_summary.h"
@@ -32,8 +34,13 @@ at::ScalarType scalar_type(const std::string& name);
 // elsewhere.
 std::string attention_backend(const JobConfig& config, at::Device device);
 
+// Joins the other ranks of the launch, within [comm] init_timeout_seconds. Throws CommError.
+World join_world(const Environment& environment, const JobConfig& config, at::Device device);
+
+ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh);
 ModelRequest model_request(const JobConfig& config, at::Device device);
 ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device);
+ParameterGroups parameter_groups(const DeviceMesh& mesh);
 TrainingStepOptions training_step_options(const JobConfig& config);
 LrScheduleOptions lr_schedule_options(const JobConfig& config);
 
@@ -53,7 +60,7 @@ DataLoaderOptions dataloader_options(const JobConfig& config);
 // starts.
 int64_t expected_output_bytes(const JobConfig& config, int64_t num_parameters);
 
-BannerInfo banner_info(const JobConfig& config, Model& model, const Tokenizer& tokenizer,
-                       int64_t num_documents, at::Device device);
+BannerInfo banner_info(const JobConfig& config, const JobLayout& layout, Model& model,
+                       const Tokenizer& tokenizer, int64_t num_documents, at::Device device);
 
 }  // namespace tessera

@@ -1,6 +1,7 @@
 #include "trainer/train_job.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/full.h>
 #include <c10/util/Exception.h>
 
 #include <chrono>
@@ -8,6 +9,7 @@
 #include "attention/mask_registry.h"
 #include "configs/load_config.h"
 #include "parallel/activation_checkpoint.h"
+#include "trainer/config_agreement.h"
 #include "trainer/job_parts.h"
 #include "trainer/loss_plot.h"
 #include "trainer/lr_schedule.h"
@@ -29,6 +31,16 @@ std::string resolved_config_path(const JobSection& job) {
   return job.dump_folder + "/" + job.save_config_file.value_or("config.toml");
 }
 
+void check_single_rank_features(const JobConfig& config, const JobLayout& layout) {
+  const auto refuse = [&](bool condition, const std::string& what) {
+    if (condition)
+      throw ConfigError(what + " is not supported yet with " + layout.dims.to_string());
+  };
+  refuse(layout.dims.pp > 1, "parallelism.pipeline_parallel_degree > 1");
+  refuse(layout.dims.cp > 1, "parallelism.context_parallel_degree > 1");
+  refuse(layout.num_ranks > 1 && config.checkpoint.enable, "checkpoint.enable");
+}
+
 // Calls a function when it goes out of scope, also by an exception.
 class AtExit {
  public:
@@ -44,27 +56,26 @@ class AtExit {
 }  // namespace
 
 TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
-    : config_(config), device_(choose_device(environment)) {
-  TORCH_CHECK(environment.world_size == 1, "WORLD_SIZE is ", environment.world_size,
-              "; this version trains in one process (expected 1)");
+    : config_(config),
+      layout_(plan_layout(config, environment.world_size)),
+      device_(choose_device(environment)) {
+  check_single_rank_features(config_, layout_);
+  open_data();
+  const World world = join_world(environment, config_, device_);
+  check_same_config(config_, world);
+  mesh_ = DeviceMesh(world, layout_.dims);
   build_model();
-  tokenizer_ = std::make_shared<ByteTokenizer>();
   check_vocabulary();
-  std::unique_ptr<TextSource> dataset = open_dataset(config_);
-  num_documents_ = dataset->num_documents();
-  loader_ =
-      std::make_unique<DataLoader>(std::move(dataset), tokenizer_, dataloader_options(config_));
-
-  prepare_output_dir(config_.job.dump_folder,
-                     expected_output_bytes(config_, model_->num_parameters()));
-  log_ = Logger({.file = config_.job.dump_folder + "/train.log",
-                 .color = !config_.metrics.disable_color_printing});
-  log_.info(start_banner(banner_info(config_, *model_, *tokenizer_, num_documents_, device_)));
+  open_log();
+  if (is_main()) {
+    log_.info(
+        start_banner(banner_info(config_, layout_, *model_, *tokenizer_, num_documents_, device_)));
+  }
 
   parameters_ = std::make_unique<ParameterStore>(*model_, parameter_store_options(config_, device_),
-                                                 job_seed(config_));
+                                                 job_seed(config_), parameter_groups(mesh_));
   step_ = std::make_unique<TrainingStep>(*model_, *parameters_, *tokenizer_, create_mask_fn_,
-                                         training_step_options(config_));
+                                         training_step_options(config_), mesh_);
   peak_flops_ = peak_bf16_flops(device_name(device_));
   start_from_checkpoint();
   open_outputs();
@@ -72,16 +83,36 @@ TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
 
 TrainJob::~TrainJob() = default;
 
+void TrainJob::open_data() {
+  tokenizer_ = std::make_shared<ByteTokenizer>();
+  std::unique_ptr<TextSource> dataset = open_dataset(config_);
+  num_documents_ = dataset->num_documents();
+  loader_ =
+      std::make_unique<DataLoader>(std::move(dataset), tokenizer_, dataloader_options(config_));
+}
+
+// Rank 0 proves the folder writable before the others use it.
+void TrainJob::open_log() {
+  const std::string& folder = config_.job.dump_folder;
+  if (is_main())
+    prepare_output_dir(folder, expected_output_bytes(config_, model_->num_parameters()));
+  mesh_.all().barrier();
+  const std::string rank = is_main() ? "" : ".rank-" + std::to_string(mesh_.world().rank());
+  log_ = Logger({.file = folder + "/train" + rank + ".log",
+                 .color = !config_.metrics.disable_color_printing,
+                 .quiet = !is_main()});
+}
+
 void TrainJob::build_model() {
   const AttentionRegistry attention = AttentionRegistry::with_builtins();
-  model_ = make_model(model_request(config_, device_), attention);
+  model_ = make_model(model_request(config_, device_), attention, model_placement(config_, mesh_));
   create_mask_fn_ = MaskRegistry::with_builtins().create_mask_fn(
       attention.get(attention_backend(config_, device_)).mask_form, model_->mask_config());
   checkpoint_every_nth_layer(model_->blocks(), recompute_every_nth_layer(config_));
 }
 
 void TrainJob::check_vocabulary() const {
-  const int64_t embedded = model_->head_weight().size(0);
+  const int64_t embedded = model_->vocab_size();
   TORCH_CHECK(tokenizer_->vocab_size() <= embedded, "the tokenizer ", tokenizer_->name(), " has ",
               tokenizer_->vocab_size(), " ids, but model.flavor ", config_.model.flavor, " embeds ",
               embedded, "; expected at most that many");
@@ -94,6 +125,9 @@ void TrainJob::start_from_checkpoint() {
 }
 
 void TrainJob::open_outputs() {
+  traces_ = std::make_unique<StepTraces>(config_.profiling, config_.job.dump_folder,
+                                         mesh_.world().rank());
+  if (!is_main()) return;
   write_file_atomically(resolved_config_path(config_.job), to_toml(config_));
   metrics_ =
       std::make_unique<MetricsFile>(config_.job.dump_folder + "/metrics.jsonl", first_step_ - 1);
@@ -104,13 +138,21 @@ void TrainJob::open_outputs() {
 }
 
 JobEnd TrainJob::run(const std::function<bool()>& stop_requested) {
-  const AtExit leave_curve([this] { write_curve(); });
+  const AtExit leave_curve([this] {
+    if (is_main()) write_curve();
+  });
   const Progress progress(log_);
   const Clock::time_point start = Clock::now();
   const int64_t num_steps = config_.training.steps;
   bool stopping = false;
   for (int64_t step = first_step_; step <= num_steps && !stopping; ++step) {
-    const StepRecord record = run_step(step);
+    StepRecord record;
+    try {
+      record = run_step(step);
+      stopping = any_rank(stop_requested());
+    } catch (const CommError& error) {
+      name_lost_ranks(error);
+    }
     report(record);
     progress.update({.step = step,
                      .num_steps = num_steps,
@@ -118,8 +160,10 @@ JobEnd TrainJob::run(const std::function<bool()>& stop_requested) {
                      .loss = record.loss,
                      .tps = record.tps,
                      .elapsed_s = seconds_since(start)});
-    stopping = stop_requested();
     checkpoints_->save_if_due(step, stopping);
+    if (step == first_step_) {
+      mesh_.world().set_timeout(std::chrono::seconds(config_.comm.train_timeout_seconds));
+    }
   }
   progress.clear();
   say_where_files_are();
@@ -127,10 +171,12 @@ JobEnd TrainJob::run(const std::function<bool()>& stop_requested) {
 }
 
 std::vector<Batch> TrainJob::next_microbatches() {
-  const int64_t num_microbatches = gradient_accumulation_steps(config_.training);
+  const int64_t rows = config_.training.local_batch_size;
+  const int64_t first = mesh_.batch_index() * rows;
   std::vector<Batch> microbatches;
-  for (int64_t i = 0; i < num_microbatches; ++i) {
-    microbatches.push_back(loader_->next(config_.training.local_batch_size).to(device_));
+  for (int64_t i = 0; i < layout_.num_microbatches; ++i) {
+    const Batch all_ranks_rows = loader_->next(rows * layout_.num_data_ranks);
+    microbatches.push_back(all_ranks_rows.rows(first, first + rows).to(device_));
   }
   return microbatches;
 }
@@ -140,6 +186,7 @@ StepRecord TrainJob::run_step(int64_t step) {
   Timing timing;
   const std::vector<Batch> microbatches = next_microbatches();
   timing.data_s = seconds_since(start);
+  traces_->before_step(step);
   const double lr = config_.optimizer.lr * lr_factor(lr_schedule_options(config_), step - 1);
   StepResult result;
   try {
@@ -149,18 +196,21 @@ StepRecord TrainJob::run_step(int64_t step) {
                          "; the parameters are those of step " + std::to_string(step - 1));
   }
   timing.step_s = seconds_since(start);
+  const std::string trace = traces_->after_step(step);
+  if (!trace.empty()) log_.info("trace of step " + std::to_string(step) + ": " + trace);
   return make_record(step, result, lr, timing);
 }
 
 StepRecord TrainJob::make_record(int64_t step, const StepResult& result, double lr,
                                  const Timing& timing) const {
-  const int64_t num_tokens = global_batch_size(config_.training) * config_.training.seq_len;
-  const double tps = static_cast<double>(num_tokens) / timing.step_s;
+  const int64_t num_tokens = layout_.global_batch_size * config_.training.seq_len;
+  const auto num_ranks = static_cast<double>(layout_.num_ranks);
+  const double tps = static_cast<double>(num_tokens) / timing.step_s / num_ranks;
   const double flops =
       static_cast<double>(model_->num_flops_per_token(config_.training.seq_len)) * tps;
   return {.step = step,
           .loss = result.loss,
-          .max_loss = result.loss,
+          .max_loss = result.max_loss,
           .grad_norm = result.grad_norm,
           .lr = lr,
           .num_tokens = num_tokens,
@@ -173,7 +223,7 @@ StepRecord TrainJob::make_record(int64_t step, const StepResult& result, double 
 }
 
 void TrainJob::report(const StepRecord& record) {
-  metrics_->append(record);
+  if (metrics_) metrics_->append(record);
   checkpoints_->add_tokens(record.num_tokens);
   if (record.step == first_step_ || record.step % config_.metrics.log_freq == 0) {
     log_.info(
@@ -190,7 +240,29 @@ void TrainJob::write_curve() {
   }
 }
 
+bool TrainJob::any_rank(bool here) const {
+  const at::Tensor flag = at::full({1}, here ? 1.0 : 0.0, at::TensorOptions().device(device_));
+  mesh_.all().all_reduce(flag, ReduceOp::kMax).wait();
+  return flag.item<float>() > 0;
+}
+
+void TrainJob::name_lost_ranks(const CommError& error) const {
+  constexpr std::chrono::seconds kGrace(3);
+  std::string lost;
+  for (const int64_t rank : mesh_.world().silent_ranks(kGrace)) {
+    const auto& group = error.ranks;
+    const bool is_suspect =
+        group.empty() || std::find(group.begin(), group.end(), rank) != group.end();
+    if (is_suspect) lost += (lost.empty() ? "" : ", ") + std::to_string(rank);
+  }
+  throw CommError("rank " + std::to_string(mesh_.world().rank()) + ": " + error.what() +
+                      (lost.empty() ? "; every rank of the group still answers"
+                                    : "; no word from rank " + lost + ": it died or hangs"),
+                  error.ranks);
+}
+
 void TrainJob::say_where_files_are() const {
+  if (!is_main()) return;
   const std::string& folder = config_.job.dump_folder;
   const SourceStats& data = loader_->stats();
   if (data.num_invalid_utf8_documents > 0) {

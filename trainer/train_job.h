@@ -1,11 +1,12 @@
 // A training job: everything between a validated configuration and the files that a run leaves
-// behind.
+// behind. In a run of several ranks each has one; they read rows of their own and act alike.
 //
 //   TrainJob job(config, read_environment(), log);
 //   const JobEnd end = job.run([&] { return interrupt.requested(); });
 //
 // Below job.dump_folder: metrics.jsonl (a record per step), loss.svg, config.toml (as resolved),
-// train.log, and, when enabled, checkpoint/step-N/.
+// train.log, and, when enabled, checkpoint/step-N/ and profile_traces/. Rank 0 writes the run's
+// files and the console; the others write train.rank-N.log, and warnings to the console.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +20,15 @@
 #include "configs/job_config.h"
 #include "data/dataloader.h"
 #include "models/model.h"
+#include "parallel/comm/device_mesh.h"
 #include "trainer/environment.h"
 #include "trainer/job_checkpoints.h"
+#include "trainer/job_layout.h"
 #include "trainer/logging.h"
 #include "trainer/metrics.h"
 #include "trainer/parameter_store.h"
 #include "trainer/progress.h"
+#include "trainer/step_traces.h"
 #include "trainer/training_step.h"
 
 namespace tessera {
@@ -33,15 +37,15 @@ enum class JobEnd { kFinished, kInterrupted };
 
 class TrainJob {
  public:
-  // Builds the model, opens the data set, proves the dump folder writable, loads the checkpoint to
-  // go on from, and prints the start banner. Throws c10::Error (or ConfigError) before any work is
-  // lost.
+  // Plans the layout, opens the data set, joins the other ranks, builds the model, proves the dump
+  // folder writable, loads the checkpoint to go on from, and prints the start banner. Throws
+  // ConfigError, c10::Error or CommError before any work is lost.
   TrainJob(const JobConfig& config, const Environment& environment);
   ~TrainJob();
 
   // Trains until training.steps are done or stop_requested() is true after a step. Whatever ends
   // it, also an exception, metrics and curve are on disk. Throws NonFiniteError with the step's
-  // number when the loss stops being a number.
+  // number when the loss stops being a number, CommError naming the ranks that are lost.
   JobEnd run(const std::function<bool()>& stop_requested);
 
  private:
@@ -50,7 +54,10 @@ class TrainJob {
     double step_s = 0;
   };
 
+  bool is_main() const { return mesh_.world().rank() == 0; }
+  void open_data();
   void build_model();
+  void open_log();
   void open_outputs();
   void start_from_checkpoint();
   void check_vocabulary() const;
@@ -61,9 +68,13 @@ class TrainJob {
   void report(const StepRecord& record);
   void write_curve();
   void say_where_files_are() const;
+  bool any_rank(bool here) const;
+  [[noreturn]] void name_lost_ranks(const CommError& error) const;
 
   JobConfig config_;
+  JobLayout layout_;
   at::Device device_;
+  DeviceMesh mesh_;
   Logger log_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::unique_ptr<Model> model_;
@@ -72,7 +83,8 @@ class TrainJob {
   std::unique_ptr<TrainingStep> step_;
   std::unique_ptr<DataLoader> loader_;
   std::unique_ptr<JobCheckpoints> checkpoints_;
-  std::unique_ptr<MetricsFile> metrics_;
+  std::unique_ptr<MetricsFile> metrics_;  // of rank 0
+  std::unique_ptr<StepTraces> traces_;
   std::optional<double> peak_flops_;
   int64_t num_documents_ = 0;
   int64_t first_step_ = 1;

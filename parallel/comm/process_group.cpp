@@ -36,7 +36,8 @@ void check_contiguous(const Impl& impl, const char* operation, const Tensor& ten
 [[noreturn]] void throw_comm_error(const Impl& impl, const char* operation,
                                    const std::exception& error) {
   throw CommError(c10::str(operation, " in group \"", impl.name, "\" (ranks ",
-                           c10::Join(", ", impl.ranks), ") failed: ", backend_message(error)));
+                           c10::Join(", ", impl.ranks), ") failed: ", backend_message(error)),
+                  impl.ranks);
 }
 
 // Starts an operation; bytes are what leaves this rank.

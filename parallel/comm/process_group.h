@@ -30,7 +30,10 @@ namespace tessera {
 // names group, operation and what the backend said.
 class CommError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit CommError(const std::string& message, std::vector<int64_t> group_ranks = {})
+      : std::runtime_error(message), ranks(std::move(group_ranks)) {}
+
+  std::vector<int64_t> ranks;  // of the group that failed; empty when it is not one group's
 };
 
 enum class ReduceOp { kSum, kMax, kMin };

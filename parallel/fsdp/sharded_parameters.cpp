@@ -164,13 +164,17 @@ void ShardedParameters::Impl::set_callbacks(Block& block, int64_t unit) {
 
 void ShardedParameters::Impl::before_use(Pass pass, int64_t unit) {
   units[static_cast<size_t>(unit)].finish_gather();
-  const std::optional<int64_t> next = order.use(pass, unit);
-  if (next) units[static_cast<size_t>(*next)].start_gather();
+  // With this unit and, in backward, its gradients there are never more than three.
+  const int64_t num_ahead = pass == Pass::kForward ? 2 : 1;
+  for (const int64_t next : order.use(pass, unit, num_ahead)) {
+    units[static_cast<size_t>(next)].start_gather();
+  }
 }
 
 void ShardedParameters::Impl::after_forward(int64_t unit) {
   const bool is_last = unit + 1 == static_cast<int64_t>(units.size());
-  if (options.reshard_after_forward && !is_last) units[static_cast<size_t>(unit)].free_parameters();
+  const bool is_kept = is_last && !options.reshard_last_block;
+  if (options.reshard_after_forward && !is_kept) units[static_cast<size_t>(unit)].free_parameters();
 }
 
 void ShardedParameters::Impl::before_backward(int64_t unit) {

@@ -4,7 +4,7 @@
 // (shard_layout.h): masters, gradients and, in mixed precision, compute copies, each in one flat
 // buffer. A unit's parameters are whole only while it is used:
 //
-//   before a unit's forward    its shards are gathered (started while the unit before it computed)
+//   before a unit's forward    its shards are gathered (started while units before it computed)
 //   after its forward          freed, unless reshard_after_forward is off
 //   before its backward        gathered again; a zeroed buffer takes its gradients
 //   after its backward         gradients are summed over the shard group into each rank's part; all
@@ -54,7 +54,8 @@ struct ShardedParametersOptions {
   at::ScalarType master_dtype = at::kFloat;   // of masters and gradients, and of their sums
   at::ScalarType compute_dtype = at::kFloat;  // of the gathered parameters
 
-  bool reshard_after_forward = true;  // the last block's is never freed: backward starts with it
+  bool reshard_after_forward = true;
+  bool reshard_last_block = false;  // its backward comes next
 
   // Gradients of whole units stay in place until finish_gradients() sums them (pipelines, where
   // weight gradients come late), instead of being summed after each backward.

@@ -6,13 +6,14 @@
 // is known beyond a pass's end.
 //
 //   UseOrder order;
-//   if (std::optional<int64_t> next = order.use(Pass::kForward, unit)) prefetch(*next);
+//   for (const int64_t next : order.use(Pass::kForward, unit, 1)) prefetch(next);
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 namespace tessera {
 
@@ -20,8 +21,9 @@ enum class Pass { kForward, kBackward };
 
 class UseOrder {
  public:
-  // Notes that `unit` is used now and returns the unit that followed it last time.
-  std::optional<int64_t> use(Pass pass, int64_t unit);
+  // Notes that `unit` is used now and returns the units that followed it last time, the next one
+  // first, at most `num_ahead`.
+  std::vector<int64_t> use(Pass pass, int64_t unit, int64_t num_ahead);
 
   // The next use starts a pass, also in the same direction.
   void end_pass() { last_.reset(); }

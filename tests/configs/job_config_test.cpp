@@ -30,6 +30,7 @@ std::map<std::string, std::string> reference_defaults() {
   defaults["model.attention"] = R"("auto")";
   defaults["model.attn_mask_type"] = R"("block_causal")";
   defaults["model.mask"] = R"("")";
+  defaults["parallelism.enable_sequence_parallel"] = "true";
   defaults["training.dataset_shuffle"] = "false";
   defaults["training.invalid_utf8"] = R"("replace")";
   return defaults;
@@ -37,7 +38,7 @@ std::map<std::string, std::string> reference_defaults() {
 
 TEST(JobConfig, DefaultsAreTorchTitans) {
   const std::map<std::string, std::string> expected = reference_defaults();
-  ASSERT_EQ(expected.size(), 158u);
+  ASSERT_EQ(expected.size(), 159u);
   std::map<std::string, std::string> actual;
   const JobConfig config;
   for (const ConfigSection& section : configs::config_sections()) {

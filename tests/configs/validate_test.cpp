@@ -133,7 +133,6 @@ TEST(Validate, EmptyNames) {
 
 TEST(Validate, WhatIsNotSupportedYetIsRefusedByName) {
   expect_refused({
-      {"profiling.enable_profiling", "true", "true is not supported; supported: false"},
       {"profiling.enable_memory_snapshot", "true", "not supported"},
       {"metrics.enable_tensorboard", "true", "not supported"},
       {"metrics.enable_wandb", "true", "not supported"},
@@ -145,14 +144,8 @@ TEST(Validate, WhatIsNotSupportedYetIsRefusedByName) {
       {"optimizer.implementation", "foreach", "the others give the same numbers"},
       {"optimizer.implementation", "for-loop", R"(supported: "fused")"},
       {"optimizer.early_step_in_backward", "true", "not supported"},
-      {"training.enable_cpu_offload", "true", "not supported"},
       {"training.gc_debug", "true", "no Python"},
       {"training.dataloader.num_workers", "4", "supported: 0"},
-      {"parallelism.data_parallel_replicate_degree", "2", "supported: 1"},
-      {"parallelism.data_parallel_shard_degree", "8", "supported: -1, 1"},
-      {"parallelism.tensor_parallel_degree", "8", "8 is not supported; supported: 1"},
-      {"parallelism.pipeline_parallel_degree", "2", "supported: 1"},
-      {"parallelism.context_parallel_degree", "2", "supported: 1"},
       {"parallelism.expert_parallel_degree", "2", "supported: 1"},
       {"parallelism.expert_tensor_parallel_degree", "2", "supported: 1"},
       {"parallelism.enable_async_tensor_parallel", "true", "not supported"},
@@ -174,8 +167,8 @@ TEST(Validate, WhatIsNotSupportedYetIsRefusedByName) {
       {"validation.enable", "true", "not supported"},
   });
   EXPECT_CONFIG_ERROR(load_text("[training]\ndataset_path=\"d\"\n[parallelism]\n\n"
-                                "tensor_parallel_degree = 8\n"),
-                      "parallelism.tensor_parallel_degree: 8 is not supported; supported: 1",
+                                "expert_parallel_degree = 8\n"),
+                      "parallelism.expert_parallel_degree: 8 is not supported; supported: 1",
                       "line 5, column 26");
 }
 

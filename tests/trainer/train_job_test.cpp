@@ -129,9 +129,9 @@ TEST(TrainJobTest, RefusesBeforeAnyWork) {
   EXPECT_ERROR(run_job(job, {"--model.mask", "causal & "}), "column");
   EXPECT_ERROR(run_job(job, {"--checkpoint.enable", "--checkpoint.load_step", "3"}),
                "checkpoint.load_step is 3");
-  EXPECT_ERROR(TrainJob(load_config(job.config(), {}).config,
-                        Environment{.rank = 0, .world_size = 2, .local_rank = 0}),
-               "WORLD_SIZE is 2");
+  EXPECT_ERROR(TrainJob(load_config(job.config(), {"--training.global_batch_size", "4"}).config,
+                        Environment{.rank = 0, .world_size = 3}),
+               "training.global_batch_size", "2 x 3, got 4");
   EXPECT_FALSE(fs::exists(job.dump_folder() + "/metrics.jsonl"));
 }
 

@@ -66,7 +66,10 @@ TEST(UseOrder, LearnsASequenceWithAUnitThatIsUsedTwice) {
   UseOrder order;
   const auto pass = [&](Pass direction, const std::vector<int64_t>& units) {
     std::vector<int64_t> predicted;
-    for (const int64_t unit : units) predicted.push_back(order.use(direction, unit).value_or(-1));
+    for (const int64_t unit : units) {
+      const std::vector<int64_t> next = order.use(direction, unit, 1);
+      predicted.push_back(next.empty() ? -1 : next[0]);
+    }
     return predicted;
   };
   const std::vector<int64_t> unknown = {-1, -1, -1, -1};
@@ -77,13 +80,16 @@ TEST(UseOrder, LearnsASequenceWithAUnitThatIsUsedTwice) {
   EXPECT_EQ(pass(Pass::kBackward, {0, 2, 1, 0}), (std::vector<int64_t>{2, 1, 0, -1}));
 }
 
-TEST(UseOrder, EndPassSeparatesPassesOfOneDirection) {
+TEST(UseOrder, LooksSeveralUnitsAheadButNotBeyondThePass) {
   UseOrder order;
-  for (int i = 0; i < 3; ++i) {
-    EXPECT_FALSE(order.use(Pass::kForward, 0) && i == 0);
-    EXPECT_FALSE(order.use(Pass::kForward, 1).has_value()) << "nothing follows a pass's end";
-    order.end_pass();
-  }
+  const std::vector<int64_t> units = {0, 1, 2, 0};
+  for (const int64_t unit : units) EXPECT_TRUE(order.use(Pass::kForward, unit, 2).empty());
+  order.end_pass();
+  using Units = std::vector<int64_t>;
+  EXPECT_EQ(order.use(Pass::kForward, 0, 2), (Units{1, 2}));
+  EXPECT_EQ(order.use(Pass::kForward, 1, 2), (Units{2, 0}));
+  EXPECT_EQ(order.use(Pass::kForward, 2, 2), (Units{0}));
+  EXPECT_EQ(order.use(Pass::kForward, 0, 2), (Units{}));
 }
 
 TEST(GradientBuckets, AreFilledFromTheEndUpToTheLimit) {
