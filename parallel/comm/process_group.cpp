@@ -157,8 +157,8 @@ PendingWork ProcessGroup::all_gather(const std::vector<Tensor>& outputs,
                                      const std::vector<Tensor>& inputs) const {
   TORCH_CHECK(outputs.size() == inputs.size(), "all_gather: ", outputs.size(), " outputs for ",
               inputs.size(), " inputs; expected as many");
-  int64_t bytes = 0;
-  std::vector<Tensor> to, from;
+  std::vector<BackendWork> works;
+  std::vector<Tensor> small_outputs, small_inputs;
   for (size_t i = 0; i < inputs.size(); ++i) {
     check_contiguous(*impl_, "all_gather", outputs[i]);
     check_contiguous(*impl_, "all_gather", inputs[i]);
@@ -166,19 +166,27 @@ PendingWork ProcessGroup::all_gather(const std::vector<Tensor>& outputs,
                 "\": output ", outputs[i].sizes(), " for input ", inputs[i].sizes(), "; expected ",
                 size(), " times as many elements");
     if (inputs[i].numel() == 0) continue;
-    to.push_back(outputs[i].view({-1}));
-    from.push_back(inputs[i].view({-1}));
-    bytes += (size() - 1) * bytes_of(inputs[i]);
+    Tensor output = outputs[i].view({-1}), input = inputs[i].view({-1});
+    if (size() == 1) {
+      output.copy_(input);
+    } else if (bytes_of(output) <= kSmallBytes) {
+      small_outputs.push_back(output);
+      small_inputs.push_back(input);
+    } else {
+      works.push_back(start(*impl_, "all_gather", (size() - 1) * bytes_of(input),
+                            [&](c10d::Backend& b) { return b._allgather_base(output, input); }));
+    }
   }
-  if (size() == 1) {
-    for (size_t i = 0; i < to.size(); ++i) to[i].copy_(from[i]);
-    return {};
+  if (!small_inputs.empty()) {
+    int64_t bytes = 0;
+    for (const Tensor& input : small_inputs) bytes += (size() - 1) * bytes_of(input);
+    works.push_back(start(*impl_, "all_gather", bytes, [&](c10d::Backend& backend) {
+      return backend.allgather_into_tensor_coalesced(small_outputs, small_inputs);
+    }));
   }
-  if (to.empty()) return {};
-  const BackendWork work = start(*impl_, "all_gather", bytes, [&](c10d::Backend& backend) {
-    return backend.allgather_into_tensor_coalesced(to, from);
+  return PendingWork([impl = impl_, outputs, inputs, works] {
+    for (const BackendWork& work : works) finish(*impl, "all_gather", work);
   });
-  return PendingWork([impl = impl_, to, from, work] { finish(*impl, "all_gather", work); });
 }
 
 PendingWork ProcessGroup::reduce_scatter_add(const std::vector<Tensor>& outputs,
