@@ -23,9 +23,9 @@ ConfigSection model_section() {
         "Print the model after its conversion.")
       .inert("acts only with converters");
   s.add("attention", &ModelSection::attention,
-        "Tessera: attention backend, by its registered name (eager, flex, sdpa); auto is flex on "
-        "the CPU and "
-        "sdpa elsewhere.")
+        "Tessera: attention backend, by its registered name or alias (`tessera attention` lists "
+        "them), with arguments if it takes some, such as `band(width=64)`; for each kind of layer "
+        "its own as `flex, sliding=sdpa`. auto is flex on the CPU and sdpa elsewhere.")
       .not_empty();
   s.add(
        "attn_mask_type", &ModelSection::attn_mask_type,

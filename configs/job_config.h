@@ -253,7 +253,7 @@ struct FaultTolerance {
 };
 
 struct Experimental {
-  std::string custom_import;
+  std::string custom_import;  // several are separated by commas
   std::string custom_args_module;
   bool operator==(const Experimental&) const = default;
 };

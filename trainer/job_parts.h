@@ -30,8 +30,8 @@ std::string device_name(at::Device device);
 // The type that a validated dtype key names: "float32", "bfloat16" or "float16".
 at::ScalarType scalar_type(const std::string& name);
 
-// The registered name that model.attention asks for; "auto" is "flex" on the CPU and "sdpa"
-// elsewhere.
+// What model.attention asks for, by parts (attention/attention_choice.h); "auto" is "flex" on the
+// CPU and "sdpa" elsewhere.
 std::string attention_backend(const JobConfig& config, at::Device device);
 
 // Joins the other ranks of the launch, within [comm] init_timeout_seconds. Throws CommError.

@@ -6,10 +6,10 @@
 
 #include <chrono>
 
-#include "attention/mask_registry.h"
 #include "configs/load_config.h"
 #include "parallel/activation_checkpoint.h"
 #include "trainer/config_agreement.h"
+#include "trainer/extensions.h"
 #include "trainer/job_parts.h"
 #include "trainer/loss_plot.h"
 #include "trainer/lr_schedule.h"
@@ -104,10 +104,14 @@ void TrainJob::open_log() {
 }
 
 void TrainJob::build_model() {
-  const AttentionRegistry attention = AttentionRegistry::with_builtins();
-  model_ = make_model(model_request(config_, device_), attention, model_placement(config_, mesh_));
-  create_mask_fn_ = MaskRegistry::with_builtins().create_mask_fn(
-      attention.get(attention_backend(config_, device_)).mask_form, model_->mask_config());
+  Registries registries = make_registries(config_.experimental.custom_import);
+  registries.attention.set_watch(std::make_shared<AttentionWatch>(
+      [this](const AttentionUse& use) { log_.info(to_string(use)); }));
+  ModelRequest request = model_request(config_, device_);
+  request.mask_registry = registries.masks;
+  model_ = make_model(request, registries.attention, model_placement(config_, mesh_));
+  create_mask_fn_ = registries.masks.create_mask_fn(
+      registries.attention.mask_form(request.attention), model_->mask_config());
   checkpoint_every_nth_layer(model_->blocks(), recompute_every_nth_layer(config_));
 }
 

@@ -162,7 +162,6 @@ TEST(Validate, WhatIsNotSupportedYetIsRefusedByName) {
       {"comm.mode", "fake_backend", R"(supported: "default")"},
       {"memory_estimation.enable", "true", "not supported"},
       {"fault_tolerance.enable", "true", "not supported"},
-      {"experimental.custom_import", "libmine.so", R"(supported: "")"},
       {"job.custom_config_module", "mine", R"(supported: "")"},
       {"validation.enable", "true", "not supported"},
   });

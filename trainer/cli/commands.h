@@ -59,4 +59,12 @@ struct MaskCommandOptions {
 
 int mask_command(const MaskCommandOptions& options);
 
+struct AttentionCommandOptions {
+  std::string custom_import;  // as experimental.custom_import
+  bool json = false;
+};
+
+// Lists attention backends, mask forms and mask rules.
+int attention_command(const AttentionCommandOptions& options);
+
 }  // namespace tessera

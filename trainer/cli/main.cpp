@@ -141,6 +141,18 @@ void check_command(const CLI::App& app, const std::string& name) {
   throw tessera::UsageError("unknown command \"" + name + "\"; expected one of " + names);
 }
 
+CLI::App* add_attention_command(CLI::App& app, tessera::AttentionCommandOptions& options) {
+  CLI::App* attention =
+      app.add_subcommand("attention", "list attention backends, mask forms and mask rules");
+  attention
+      ->add_option("--custom_import", options.custom_import,
+                   "shared libraries to load first, separated by commas, as "
+                   "experimental.custom_import")
+      ->type_name("FILE,...");
+  attention->add_flag("--json", options.json, "one JSON object");
+  return attention;
+}
+
 int dispatch(int argc, char** argv) {
   CLI::App app("Trains language models on LibTorch, with attention masks passed explicitly.");
   app.set_version_flag("--version", kVersion);
@@ -166,6 +178,8 @@ int dispatch(int argc, char** argv) {
 
   tessera::MaskCommandOptions mask_options;
   const CLI::App* mask = add_mask_command(app, mask_options);
+  tessera::AttentionCommandOptions attention_options;
+  const CLI::App* attention = add_attention_command(app, attention_options);
 
   const std::string name = argc > 1 ? argv[1] : "-";
   if (!name.starts_with('-')) check_command(app, name);
@@ -177,6 +191,7 @@ int dispatch(int argc, char** argv) {
   }
   if (train->parsed()) return tessera::train_command(config_path, train->remaining(), rank_flags);
   if (launch->parsed()) return tessera::launch_command(launch_options);
+  if (attention->parsed()) return tessera::attention_command(attention_options);
   if (mask->parsed()) return tessera::mask_command(mask_options);
   using tessera::ConfigView;
   const ConfigView wanted = schema     ? ConfigView::kSchema

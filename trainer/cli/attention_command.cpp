@@ -1,0 +1,14 @@
+#include <iostream>
+
+#include "trainer/attention_report.h"
+#include "trainer/cli/commands.h"
+
+namespace tessera {
+
+int attention_command(const AttentionCommandOptions& options) {
+  const Registries registries = make_registries(options.custom_import);
+  std::cout << (options.json ? attention_json(registries) : attention_text(registries));
+  return kExitOk;
+}
+
+}  // namespace tessera

@@ -1,0 +1,26 @@
+// The registries of a run: what is built in, and what the shared libraries of
+// `experimental.custom_import` add (attention/extension.h).
+//
+//   Registries registries = make_registries(config.experimental.custom_import);
+//   auto model = make_model(request, registries.attention);
+#pragma once
+
+#include <string>
+
+#include "attention/mask_registry.h"
+#include "attention/registry.h"
+
+namespace tessera {
+
+struct Registries {
+  AttentionRegistry attention = AttentionRegistry::with_builtins();
+  MaskRegistry masks = MaskRegistry::with_builtins();
+};
+
+// custom_import: paths of shared libraries, separated by commas; empty: none. A library stays
+// loaded until the program ends. Throws c10::Error naming experimental.custom_import, the file, and
+// what is wrong: no such file, the loader's message, a missing entry point, another version, or
+// what the extension itself threw.
+Registries make_registries(const std::string& custom_import);
+
+}  // namespace tessera
