@@ -2,7 +2,8 @@
 # tessera_test(name SOURCES ... LINKS ...)      a folder's test program, one ctest entry per test
 
 function(_tessera_common target)
-  target_include_directories(${target} PUBLIC "${PROJECT_SOURCE_DIR}")
+  target_include_directories(${target} PUBLIC
+    "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>" "$<INSTALL_INTERFACE:include/tessera>")
   target_compile_options(${target} PRIVATE -Wall -Wextra -Werror)
 endfunction()
 
@@ -10,6 +11,7 @@ function(tessera_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   _tessera_common(${name})
+  set_property(GLOBAL APPEND PROPERTY TESSERA_LIBRARIES ${name})
   target_link_libraries(${name} PUBLIC LibTorch::torch ${ARG_LINKS} PRIVATE ${ARG_PRIVATE_LINKS})
   target_precompile_headers(${name} REUSE_FROM tessera_pch)
 endfunction()
@@ -19,6 +21,7 @@ function(tessera_plain_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   _tessera_common(${name})
+  set_property(GLOBAL APPEND PROPERTY TESSERA_LIBRARIES ${name})
   target_link_libraries(${name} PUBLIC ${ARG_LINKS} PRIVATE ${ARG_PRIVATE_LINKS})
 endfunction()
 

@@ -1,0 +1,60 @@
+# Installs the program, builds docs/examples/custom_attention against the installation, and trains two steps with it.
+#   cmake -DSOURCE_DIR=<root> -DBUILD_DIR=<build tree> -P tests/out_of_tree_test.cmake
+
+cmake_minimum_required(VERSION 3.22)
+set(work "${BUILD_DIR}/out_of_tree")
+set(prefix "${work}/prefix")
+file(REMOVE_RECURSE "${work}")
+file(MAKE_DIRECTORY "${work}")
+
+# run(<what> <regular expression in the output> command...): must succeed.
+function(run what expected)
+  execute_process(COMMAND ${ARGN} WORKING_DIRECTORY "${work}"
+    RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT status EQUAL 0 OR NOT output MATCHES "${expected}")
+    message(FATAL_ERROR "${what}: status ${status}, expected 0 and \"${expected}\" in\n${output}")
+  endif()
+endfunction()
+
+run("install" "" "${CMAKE_COMMAND}" --install "${BUILD_DIR}" --prefix "${prefix}")
+run("configure" "" "${CMAKE_COMMAND}" -G Ninja -S "${SOURCE_DIR}/docs/examples/custom_attention" -B "${work}/build"
+  "-DCMAKE_PREFIX_PATH=${prefix}")
+run("build" "" "${CMAKE_COMMAND}" --build "${work}/build")
+
+set(program "${prefix}/bin/tessera")
+set(library "${work}/build/libcustom_attention.so")
+run("list" "tempered\n  flex attention with a temperature\n  mask form  small_tiles\n.*arguments  temperature=1\n"
+  "${program}" attention --custom_import "${library}")
+
+foreach(i RANGE 1 12)
+  file(WRITE "${work}/data/file_${i}.cpp" "int first_${i} = ${i};\nint second_${i} = ${i};\nint third_${i} = ${i};\n")
+endforeach()
+file(WRITE "${work}/job.toml" "
+[job]
+dump_folder = \"${work}/out\"
+[model]
+attention = \"tempered(temperature=0.5)\"
+[training]
+dataset = \"text_files\"
+dataset_path = \"${work}/data\"
+local_batch_size = 2
+seq_len = 48
+steps = 2
+mixed_precision_param = \"float32\"
+[lr_scheduler]
+warmup_steps = 1
+[activation_checkpoint]
+mode = \"none\"
+[experimental]
+custom_import = \"${library}\"
+")
+run("train" "attention: tempered \\(block-sparse, [a-z0-9]+\\) for q \\[2, 48, 16, 16\\].*step: +2 "
+  "${program}" train --config job.toml --metrics.log_freq 1)
+
+# A misspelt argument is refused before anything runs.
+execute_process(COMMAND "${program}" train --config job.toml --model.attention "tempered(temprature=1)"
+  WORKING_DIRECTORY "${work}" RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(NOT status EQUAL 1 OR NOT output MATCHES "\"temprature\", expected one of: temperature")
+  message(FATAL_ERROR "misspelt argument: status ${status}, expected 1 and the names there are in\n${output}")
+endif()
+file(REMOVE_RECURSE "${work}")
