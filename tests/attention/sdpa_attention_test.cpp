@@ -1,10 +1,12 @@
 // `sdpa` against `eager`, the oracle.
+#include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
+#include "attention/mask_fn.h"
 #include "tests/attention/attention_cases.h"
 #include "tests/attention/reference_masks.h"
 #include "tests/support/errors.h"
@@ -141,15 +143,74 @@ TEST(SdpaAttentionTest, BiasEqualsEager) {
   }
 }
 
-TEST(SdpaAttentionTest, FullAndCausalNeedNoSquareForm) {
-  const AttentionInputs in = random_inputs({}, at::kFloat);
-  for (const MaskMod& rule : {full(), causal()}) {
-    const BlockMask mask = create_block_mask(rule, {.q_len = 10, .kv_len = 10});
-    expect_same(run("sdpa", in, mask), run("eager", in, mask), {}, at::kFloat);
+struct CheapPath {
+  const char* kernel;
+  MaskMod rule;
+  int64_t q_len;
+  int64_t kv_len;
+};
+
+// Which way it takes is decided by the pairs of the mask, whatever rule they came from.
+std::vector<CheapPath> cheap_paths() {
+  const at::Tensor one_document = at::zeros({12}, at::kLong);
+  const at::Tensor two_documents = at::zeros({12}, at::kLong);
+  two_documents.slice(0, 11).fill_(1);
+  return {
+      {"is_causal", causal(), 12, 12},
+      {"is_causal", causal() & document(one_document), 12, 12},
+      {"is_causal", full() & ~(~causal()), 12, 12},
+      {"is_causal", sliding_window({.right = 0}), 12, 12},
+      {"is_causal", sliding_window({.left = 11, .right = 0}), 12, 12},
+      {"is_causal", causal(), 12, 7},  // queries beyond the last key see all of them
+      {"is_causal", causal(), 7, 12},
+      {"no mask", full(), 12, 9},
+      {"no mask", causal() | ~causal(), 12, 12},
+      {"no mask", document(one_document), 12, 12},
+      {"no mask", offset(causal(), 11, 0), 1, 12},  // one query at the end of a cache
+      {"additive mask", causal() & document(two_documents), 12, 12},
+      {"additive mask", sliding_window({.left = 10, .right = 0}), 12, 12},  // one pair less
+      {"additive mask",
+       causal() |
+           mask_fn("corner", {},
+                   [](int64_t, int64_t, int64_t q, int64_t kv) { return q == 0 && kv == 11; }),
+       12, 12},                                          // one pair more
+      {"additive mask", offset(causal(), 5, 0), 7, 12},  // aligned at the last key
+      {"additive mask", none(), 12, 12},
+  };
+}
+
+TEST(SdpaAttentionTest, TakesTheCheapPathsExactlyWhenTheyAreEqual) {
+  for (const CheapPath& path : cheap_paths()) {
+    for (const BlockSize block : {BlockSize{.q = 128, .kv = 128}, {.q = 4, .kv = 8}}) {
+      SCOPED_TRACE(path.rule.to_string() + " " + std::to_string(path.q_len) + " x " +
+                   std::to_string(path.kv_len) + ", tiles of " + std::to_string(block.q));
+      const BlockMask mask = create_block_mask(
+          path.rule, {.q_len = path.q_len, .kv_len = path.kv_len, .block = block});
+      const AttentionSizes sizes{.q_len = path.q_len, .kv_len = path.kv_len};
+      const AttentionInputs in = random_inputs(sizes, at::kFloat);
+      EXPECT_EQ(backend("sdpa")(in.q_BTHD, in.k_BSKD, in.v_BSKE, mask).kernel, path.kernel);
+      expect_same(run("sdpa", in, mask), run("eager", in, mask), sizes, at::kFloat);
+    }
   }
-  const BlockMask tall = create_block_mask(causal(), {.q_len = 10, .kv_len = 6});
-  const AttentionInputs tall_in = random_inputs({.kv_len = 6}, at::kFloat);
-  expect_same(run("sdpa", tall_in, tall), run("eager", tall_in, tall), {}, at::kFloat);
+}
+
+TEST(SdpaAttentionTest, MasksPerRowAndHeadTakeTheCheapPathsToo) {
+  const AttentionInputs in = random_inputs({}, at::kFloat);
+  const auto kernel = [&](const BlockMask& mask) {
+    return backend("sdpa")(in.q_BTHD, in.k_BSKD, in.v_BSKE, mask).kernel;
+  };
+  EXPECT_EQ(
+      kernel(create_block_mask(causal(), {.batch = 2, .heads = 4, .q_len = 10, .kv_len = 10})),
+      "is_causal");
+  at::Tensor dense = at::ones({2, 4, 10, 10}, at::kBool).tril();
+  EXPECT_EQ(kernel(testing::block_mask_from_dense(dense, {.q = 4, .kv = 4})), "is_causal");
+  dense[1][3][9][0] = false;
+  EXPECT_EQ(kernel(testing::block_mask_from_dense(dense, {.q = 4, .kv = 4})), "additive mask");
+  // A bias must be added, so is_causal is not taken with one.
+  const BlockMask mask = create_block_mask(causal(), {.q_len = 10, .kv_len = 10});
+  const AttentionOptions options{.bias_BHTS = at::randn({1, 1, 10, 10})};
+  EXPECT_EQ(backend("sdpa")(in.q_BTHD, in.k_BSKD, in.v_BSKE, mask, options).kernel,
+            "additive mask");
 }
 
 // A packed row is its documents alone, and other documents' tokens do not matter, bit by bit.
