@@ -1,8 +1,10 @@
 // Times of attention backends, forward and backward, one JSON object per pass on stdout. Run by
 // scripts/bench/attention.
 //
-//   bench_attention BACKEND DTYPE THREADS TOKENS DIM KV_HEADS MASK ROUNDS [LENGTH,...]
+//   bench_attention BACKEND DTYPE THREADS TOKENS DIM KV_HEADS MASK ROUNDS|memory [LENGTH,...]
 //
+// `memory` instead of the number of rounds: one forward and backward, and how far the process grows
+// during it.
 // MASK is causal, doc or docwindow1024; documents have the lengths given. One thread is timed by
 // processor time, more by wall time. The peak is a matrix product of 2048^3 in the same run.
 #include <ATen/Parallel.h>
@@ -12,6 +14,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <ctime>
+#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -85,10 +88,28 @@ void report(const std::string& name, const json& common, double seconds, double 
   std::cout << record.dump() << std::endl;
 }
 
+// A line of /proc/self/status in bytes, such as VmHWM, the most that was ever resident.
+int64_t status_bytes(const std::string& key) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(key + ":")) return std::stoll(line.substr(key.size() + 1)) * 1024;
+  }
+  return 0;
+}
+
+// How far the resident memory rises above where it is while `work` runs.
+template <typename Work>
+int64_t growth_of(Work work) {
+  std::ofstream("/proc/self/clear_refs") << "5";  // the peak starts anew
+  const int64_t before = status_bytes("VmRSS");
+  work();
+  return status_bytes("VmHWM") - before;
+}
+
 int run(int argc, char** argv) {
   if (argc < 9) {
-    std::cerr << "usage: bench_attention BACKEND DTYPE THREADS TOKENS DIM KV_HEADS MASK ROUNDS "
-                 "[LENGTH,...]\n";
+    std::cerr << "usage: bench_attention BACKEND DTYPE THREADS TOKENS DIM KV_HEADS MASK "
+                 "ROUNDS|memory [LENGTH,...]\n";
     return 2;
   }
   const std::string backend = argv[1];
@@ -98,7 +119,8 @@ int run(int argc, char** argv) {
   const int64_t dim = std::stoll(argv[5]);
   const int64_t kv_heads = std::stoll(argv[6]);
   const std::string mask_name = argv[7];
-  const int rounds = std::stoi(argv[8]);
+  const bool memory = std::string(argv[8]) == "memory";
+  const int rounds = memory ? 0 : std::stoi(argv[8]);
   constexpr int64_t kHeads = 8;
   at::set_num_threads(threads);
 
@@ -115,6 +137,20 @@ int run(int argc, char** argv) {
   const at::Tensor d_out = at::randn({1, tokens, kHeads, dim}).to(dtype);
   const tessera::AttentionOp attend = tessera::AttentionRegistry::with_builtins().make(backend);
 
+  const json common = {{"backend", backend}, {"shape", {1, kHeads, kv_heads, tokens, dim}},
+                       {"dtype", argv[2]},   {"threads", threads},
+                       {"mask", mask_name},  {"pairs", mask.num_pairs()}};
+  if (memory) {
+    json record = {{"name", "attention_memory"}};
+    record.update(common);
+    record["peak_extra_bytes"] = growth_of([&] {
+      torch::autograd::grad({attend(q, k, v, mask).out_BTHE}, {q, k, v}, {d_out});
+    });
+    record["input_bytes"] = (2 * q.numel() + 2 * k.numel()) * q.element_size();
+    std::cout << record.dump() << std::endl;
+    return 0;
+  }
+
   Peak peak(dtype, threads);
   double forward = 1e9;
   double backward = 1e9;
@@ -128,9 +164,6 @@ int run(int argc, char** argv) {
     forward = std::min(forward, middle - start);
     backward = std::min(backward, end - middle);
   }
-  const json common = {{"backend", backend}, {"shape", {1, kHeads, kv_heads, tokens, dim}},
-                       {"dtype", argv[2]},   {"threads", threads},
-                       {"mask", mask_name},  {"pairs", mask.num_pairs()}};
   const double work = 2.0 * static_cast<double>(dim * mask.num_pairs() * kHeads);
   report("attention_fwd", common, forward, 2 * work, peak.best());
   report("attention_bwd", common, backward, 5 * work, peak.best());
