@@ -310,4 +310,6 @@ bool wants_no_color() {
   return value != nullptr && *value != '\0';
 }
 
+bool wants_torch_log() { return std::getenv("TORCH_CPP_LOG_LEVEL") != nullptr; }
+
 }  // namespace tessera

@@ -79,4 +79,7 @@ Variables inherited_variables();
 // Whether the user wants no colours in terminals: NO_COLOR is set and not empty (no-color.org).
 bool wants_no_color();
 
+// Whether the user wants LibTorch's own log, at the level in TORCH_CPP_LOG_LEVEL.
+bool wants_torch_log();
+
 }  // namespace tessera

@@ -347,5 +347,13 @@ TEST(EnvironmentTest, NoColorCountsWhenItIsNotEmpty) {
   unsetenv("NO_COLOR");
 }
 
+TEST(EnvironmentTest, TorchsLogIsAskedForByItsLevel) {
+  unsetenv("TORCH_CPP_LOG_LEVEL");
+  EXPECT_FALSE(wants_torch_log());
+  setenv("TORCH_CPP_LOG_LEVEL", "INFO", 1);
+  EXPECT_TRUE(wants_torch_log());
+  unsetenv("TORCH_CPP_LOG_LEVEL");
+}
+
 }  // namespace
 }  // namespace tessera

@@ -1,9 +1,12 @@
+#include <c10/util/Logging.h>
+
 #include <iostream>
 #include <stdexcept>
 
 #include "configs/load_config.h"
 #include "trainer/cli/commands.h"
 #include "trainer/interrupt.h"
+#include "trainer/job_parts.h"
 #include "trainer/train_job.h"
 
 namespace tessera {
@@ -19,6 +22,16 @@ Environment environment_of(const RankFlags& flags) {
   }
 }
 
+// c10d logs every failure, with call stacks, before it throws it; our own error says it in a line.
+// On GPUs the log stays: NCCL's watchdog has no other way to speak.
+void set_torch_log(const Environment& environment) {
+  if (wants_torch_log()) {
+    c10::initLogging();
+  } else if (choose_device(environment).is_cpu()) {
+    FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+  }
+}
+
 }  // namespace
 
 int train_command(const std::string& config_path, const std::vector<std::string>& overrides,
@@ -29,7 +42,9 @@ int train_command(const std::string& config_path, const std::vector<std::string>
   if (loaded.config.job.print_config) std::cout << to_toml(loaded.config);
 
   const InterruptGuard interrupt;
-  TrainJob job(loaded.config, environment_of(rank_flags));
+  const Environment environment = environment_of(rank_flags);
+  set_torch_log(environment);
+  TrainJob job(loaded.config, environment);
   const JobEnd end = job.run([&] { return interrupt.requested(); });
   return end == JobEnd::kInterrupted ? interrupt.exit_status() : kExitOk;
 }
