@@ -139,6 +139,10 @@ int64_t ProcessGroup::size() const { return static_cast<int64_t>(impl_->ranks.si
 const std::string& ProcessGroup::name() const { return impl_->name; }
 const std::vector<int64_t>& ProcessGroup::ranks() const { return impl_->ranks; }
 const CommCounters& ProcessGroup::counters() const { return impl_->counters; }
+c10::DeviceType ProcessGroup::device_type() const {
+  const bool is_nccl = impl_->backend && impl_->backend->getBackendName() == "nccl";
+  return is_nccl ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
+}
 
 PendingWork ProcessGroup::all_reduce(const Tensor& tensor, ReduceOp op) const {
   check_contiguous(*impl_, "all_reduce", tensor);

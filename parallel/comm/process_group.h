@@ -15,6 +15,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceType.h>
 
 #include <chrono>
 #include <cstdint>
@@ -70,6 +71,9 @@ class ProcessGroup {
   const std::string& name() const;
   const std::vector<int64_t>& ranks() const;  // global ranks, ascending
   const CommCounters& counters() const;
+
+  // Of the tensors that the backend moves: CUDA for NCCL, else CPU (Gloo takes others as well).
+  c10::DeviceType device_type() const;
 
   // In place.
   PendingWork all_reduce(const at::Tensor& tensor, ReduceOp op = ReduceOp::kSum) const;
