@@ -90,6 +90,10 @@ struct SafetensorsFile::Impl {
                 names.size());
     return header.entries[found->second];
   }
+
+  // A tensor of this shape from the entry's bytes at `begin` on.
+  at::Tensor read(const SafetensorsEntry& entry, at::ScalarType type,
+                  const std::vector<int64_t>& shape, uint64_t begin) const;
 };
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : impl_(std::make_unique<Impl>(path)) {}
@@ -115,17 +119,34 @@ at::ScalarType SafetensorsFile::dtype(const std::string& name) const {
   return *dtype.type;
 }
 
-at::Tensor SafetensorsFile::get(const std::string& name) const {
-  const SafetensorsEntry& entry = impl_->entry(name);
-  const at::ScalarType type = dtype(name);
+at::Tensor SafetensorsFile::Impl::read(const SafetensorsEntry& entry, at::ScalarType type,
+                                       const std::vector<int64_t>& shape, uint64_t begin) const {
+  at::Tensor tensor = at::empty(shape, at::TensorOptions(type));
+  TORCH_INTERNAL_ASSERT(entry.begin + begin + tensor.nbytes() <= entry.end);
   const std::string_view bytes =
-      impl_->file.bytes().substr(impl_->header.data_start + entry.begin, entry.end - entry.begin);
-  if (type == at::kBool) check_bools(bytes, path(), name);
-  at::Tensor tensor = at::empty(entry.sizes, at::TensorOptions(type));
-  TORCH_INTERNAL_ASSERT(tensor.nbytes() == bytes.size());
+      file.bytes().substr(header.data_start + entry.begin + begin, tensor.nbytes());
+  if (type == at::kBool) check_bools(bytes, path, entry.name);
   // A copy of bytes: data in a file need not be aligned for its type.
   if (!bytes.empty()) std::memcpy(tensor.mutable_data_ptr(), bytes.data(), bytes.size());
   return tensor;
+}
+
+at::Tensor SafetensorsFile::get(const std::string& name) const {
+  const SafetensorsEntry& entry = impl_->entry(name);
+  return impl_->read(entry, dtype(name), entry.sizes, 0);
+}
+
+at::Tensor SafetensorsFile::get(const std::string& name, const Tile& part) const {
+  const SafetensorsEntry& entry = impl_->entry(name);
+  check_inside(path() + ": tensor \"" + name + "\"", entry.sizes, part);
+  if (entry.sizes.empty()) return get(name);
+  Tile rows{.offset = std::vector<int64_t>(entry.sizes.size(), 0), .shape = entry.sizes};
+  rows.offset[0] = part.offset[0];
+  rows.shape[0] = part.shape[0];
+  const auto num_rows = static_cast<uint64_t>(entry.sizes[0]);
+  const uint64_t row_bytes = num_rows == 0 ? 0 : (entry.end - entry.begin) / num_rows;
+  const uint64_t begin = static_cast<uint64_t>(part.offset[0]) * row_bytes;
+  return part_of(impl_->read(entry, dtype(name), rows.shape, begin), rows, part);
 }
 
 // ---------------------------------------------------------------------------------------- folders

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "models/durable_file.h"
+#include "parallel/tiles.h"
 
 namespace tessera {
 
@@ -44,6 +45,10 @@ class SafetensorsFile {
   const std::vector<int64_t>& sizes(const std::string& name) const;
   at::ScalarType dtype(const std::string& name) const;
   at::Tensor get(const std::string& name) const;  // a copy on the CPU
+
+  // A rectangle of the tensor; of the file only its rows are read. Throws c10::Error also when it
+  // does not lie inside.
+  at::Tensor get(const std::string& name, const Tile& part) const;
 
  private:
   struct Impl;

@@ -16,6 +16,7 @@
 
 #include "models/safetensors.h"
 #include "models/tensor_mismatches.h"
+#include "parallel/tiles.h"
 
 namespace tessera {
 namespace {
@@ -213,32 +214,55 @@ bool is_derived(const SafetensorsFolder& files, const std::string& name, bool ti
   return true;
 }
 
-void check_same_tensors(const Llama3Config& config, const NamedTensors& parameters,
+// Every parameter that the model has, on whichever rank.
+std::set<std::string> hf_names(const Llama3Config& config) {
+  std::set<std::string> names;
+  for (const NamePair& pair : kModelNames) names.insert(pair.theirs);
+  if (config.tied_embeddings) names.erase(kHfHead);
+  for (int64_t layer = 0; layer < config.n_layers; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+    for (const NamePair& pair : kLayerNames) names.insert(prefix + pair.theirs);
+  }
+  return names;
+}
+
+void check_same_tensors(const Llama3Config& config, const std::vector<NamedShard>& parts,
                         const SafetensorsFolder& files, const std::string& folder) {
   TensorMismatches mismatches;
-  std::set<std::string> expected;
-  for (const auto& [our_name, parameter] : parameters) {
-    TORCH_CHECK(!parameter.is_meta(), "parameter ", our_name,
+  for (const NamedShard& part : parts) {
+    TORCH_CHECK(!part.tensor.is_meta(), "parameter ", part.name,
                 " is on the meta device: materialise the model before loading ", folder);
-    const std::string name = hf_llama3_name(our_name);
-    expected.insert(name);
+    const std::string name = hf_llama3_name(part.name);
     if (!files.contains(name)) {
       mismatches.add_missing(name);
       continue;
     }
     const SafetensorsFile& file = files.file_of(name);
-    if (parameter.sizes() != at::IntArrayRef(file.sizes(name))) {
-      mismatches.add_different(name, shape_text(file.sizes(name)), shape_text(parameter.sizes()));
+    if (part.where.global_shape != file.sizes(name)) {
+      mismatches.add_different(name, shape_text(file.sizes(name)),
+                               shape_text(part.where.global_shape));
     } else if (!at::isFloatingType(file.dtype(name))) {
       mismatches.add_different(name, at::toString(file.dtype(name)), "a floating-point dtype");
     }
   }
+  const std::set<std::string> expected = hf_names(config);
   for (const std::string& name : files.names()) {
     if (!expected.contains(name) && !is_derived(files, name, config.tied_embeddings)) {
       mismatches.add_unexpected(name);
     }
   }
   mismatches.check(folder);
+}
+
+// In our layout.
+at::Tensor read_part(const Llama3Config& config, const NamedShard& part,
+                     const SafetensorsFolder& files) {
+  const std::string name = hf_llama3_name(part.name);
+  const SafetensorsFile& file = files.file_of(name);
+  const Tile own{.offset = part.where.offset, .shape = part.tensor.sizes().vec()};
+  if (num_rotated_heads(config, part.name) == 0) return file.get(name, own);
+  const at::Tensor whole = from_hf_llama3_layout(config, part.name, file.get(name));
+  return part_of(whole, {.offset = {0, 0}, .shape = whole.sizes().vec()}, own);
 }
 
 }  // namespace
@@ -309,15 +333,21 @@ at::Tensor to_hf_llama3_layout(const Llama3Config& config, const std::string& na
       .reshape(tensor.sizes());
 }
 
-void load_hf_llama3(const Llama3Config& config, const NamedTensors& parameters,
+void load_hf_llama3(const Llama3Config& config, const std::vector<NamedShard>& parts,
                     const std::string& folder) {
   const SafetensorsFolder files(folder);
-  check_same_tensors(config, parameters, files, folder);
+  check_same_tensors(config, parts, files, folder);
   const c10::AutoGradMode no_grad(false);
-  for (const auto& [name, parameter] : parameters) {
-    const at::Tensor theirs = files.get(hf_llama3_name(name));
-    parameter.copy_(from_hf_llama3_layout(config, name, theirs));
+  for (const NamedShard& part : parts) {
+    if (part.tensor.numel() > 0) part.tensor.copy_(read_part(config, part, files));
   }
+}
+
+void load_hf_llama3(const Llama3Config& config, const NamedTensors& parameters,
+                    const std::string& folder) {
+  std::vector<NamedShard> parts;
+  for (const auto& [name, tensor] : parameters) parts.push_back(whole_shard(name, tensor));
+  load_hf_llama3(config, parts, folder);
 }
 
 void load_hf_llama3(Llama3& model, const std::string& folder) {

@@ -7,9 +7,11 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "models/llama3/llama3.h"
 #include "models/safetensors.h"
+#include "parallel/fsdp/sharded_parameters.h"
 
 namespace tessera {
 
@@ -27,6 +29,12 @@ void load_hf_llama3(Llama3& model, const std::string& folder);
 // The same into tensors by our names, e.g. the float32 masters of a model that computes in
 // bfloat16.
 void load_hf_llama3(const Llama3Config& config, const NamedTensors& parameters,
+                    const std::string& folder);
+
+// The same into this rank's parts; a rank need not have parts of every parameter. Of q_proj and
+// k_proj the whole is read, as their permutation crosses parts; of the others only the rows of the
+// part.
+void load_hf_llama3(const Llama3Config& config, const std::vector<NamedShard>& parts,
                     const std::string& folder);
 
 // A gradient or weight of ours in Hugging Face's layout and name, for comparisons and export.

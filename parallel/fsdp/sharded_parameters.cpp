@@ -247,6 +247,13 @@ void ShardedParameters::Impl::sum_whole_gradients_over_tensor() {
   }
 }
 
+NamedShard whole_shard(const std::string& name, const Tensor& tensor) {
+  const std::vector<int64_t> origin(static_cast<size_t>(tensor.dim()), 0);
+  return {.name = name,
+          .tensor = tensor,
+          .where = {.global_shape = tensor.sizes().vec(), .offset = origin}};
+}
+
 ShardedParameters::ShardedParameters(const std::vector<Block*>& blocks,
                                      const ParameterGroups& groups,
                                      const ShardedParametersOptions& options)

@@ -80,6 +80,9 @@ struct NamedShard {
   bool is_counted = true;
 };
 
+// A tensor that one rank holds whole, as its own part.
+NamedShard whole_shard(const std::string& name, const at::Tensor& tensor);
+
 // What is allocated for parameters now, and was at most: bytes beyond the flat buffers.
 struct TransientBytes {
   int64_t now = 0;

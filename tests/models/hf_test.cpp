@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
@@ -230,6 +231,40 @@ TEST_F(HfLoading, FillsNamedTensorsToo) {
   for (size_t i = 0; i < masters.size(); ++i) {
     EXPECT_TRUE(masters[i].second.to(at::kFloat).equal(*model_->parameters()[i].tensor));
   }
+}
+
+// Cut unevenly in both dimensions, also through the heads whose rows the import permutes.
+TEST_F(HfLoading, EachRankReadsItsRectangle) {
+  load();
+  std::vector<NamedShard> parts;
+  for (const ParameterSlot& slot : model_->parameters()) {
+    const at::IntArrayRef shape = slot.tensor->sizes();
+    const int64_t row = shape[0] / 3, column = shape.size() > 1 ? shape[1] / 2 : 0;
+    const std::vector<int64_t> first_rows = {0, row, shape[0], shape[0]};
+    for (size_t i = 0; i + 1 < first_rows.size(); ++i) {
+      NamedShard part = whole_shard(slot.name, slot.tensor->detach());
+      part.where.offset[0] = first_rows[i];
+      part.tensor = part.tensor.narrow(0, first_rows[i], first_rows[i + 1] - first_rows[i]);
+      if (shape.size() > 1) {
+        part.where.offset[1] = column;
+        part.tensor = part.tensor.narrow(1, column, shape[1] - column);
+      }
+      part.tensor = at::full_like(part.tensor, 7.0, at::kDouble);
+      parts.push_back(part);
+    }
+  }
+  load_hf_llama3(model_->config(), parts, dir_.path().string());
+  for (const ParameterSlot& slot : model_->parameters()) {
+    for (const NamedShard& part : parts) {
+      if (part.name != slot.name) continue;
+      const Tile own{part.where.offset, part.tensor.sizes().vec()};
+      const Tile all{std::vector<int64_t>(own.offset.size(), 0), slot.tensor->sizes().vec()};
+      EXPECT_TRUE(part.tensor.to(at::kFloat).equal(part_of(*slot.tensor, all, own))) << part.name;
+    }
+  }
+  // A pipeline stage lacks names; that is no mismatch.
+  parts.resize(2);
+  load_hf_llama3(model_->config(), parts, dir_.path().string());
 }
 
 TEST_F(HfLoading, NamesAllTensorsThatDoNotFit) {

@@ -1,5 +1,6 @@
 #include "models/safetensors.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/complex.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -82,6 +83,23 @@ TEST(SafetensorsFile, ReturnsCopiesThatOutliveIt) {
     tensor = file.get("a");
   }
   EXPECT_TRUE(same_bits(tensor, at::full({3}, 2.0)));
+}
+
+TEST(SafetensorsFile, ReadsARectangle) {
+  const TempDir dir;
+  const std::string path = (dir.path() / "a.safetensors").string();
+  const at::Tensor whole = at::arange(60, at::kShort).view({5, 4, 3});
+  write_safetensors(path, {{"a", whole}, {"s", at::full({}, 2.0)}, {"e", at::zeros({0, 3})}});
+  const SafetensorsFile file(path);
+  EXPECT_TRUE(same_bits(file.get("a", {{1, 2, 0}, {3, 1, 3}}),
+                        whole.narrow(0, 1, 3).narrow(1, 2, 1).contiguous()));
+  EXPECT_TRUE(same_bits(file.get("a", {{0, 0, 0}, {5, 4, 3}}), whole));
+  EXPECT_EQ(file.get("a", {{5, 0, 0}, {0, 4, 3}}).numel(), 0);
+  EXPECT_EQ(file.get("e", {{0, 1}, {0, 1}}).numel(), 0);
+  EXPECT_TRUE(same_bits(file.get("s", {}), at::full({}, 2.0)));
+  EXPECT_ERROR(file.get("a", {{3, 0, 0}, {3, 4, 3}}), "a.safetensors", "\"a\"", "[3, 0, 0]",
+               "inside");
+  EXPECT_ERROR(file.get("a", {{0}, {3}}), "inside", "[5, 4, 3]");
 }
 
 TEST(WriteSafetensors, IsByteForByteWhatTheReferenceWrites) {
