@@ -1,138 +1,34 @@
 #include "trainer/checkpoint.h"
 
-#include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
-#include <c10/util/StringUtil.h>
 
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "models/crc32c.h"
 #include "models/durable_file.h"
-#include "models/tensor_mismatches.h"
+#include "models/safetensors.h"
+#include "parallel/comm/together.h"
+#include "trainer/checkpoint_contents.h"
 
 namespace tessera {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
-constexpr int64_t kFormatVersion = 1;
-constexpr const char* kModelFile = "model.safetensors";
-constexpr const char* kOptimizerFile = "optimizer.safetensors";
-constexpr const char* kStateFile = "train_state.json";
-constexpr std::string_view kStepPrefix = "step-";
+constexpr std::string_view kStepPrefix = kCheckpointStepPrefix;
 constexpr std::string_view kTempSuffix = ".tmp";
-
-std::string step_folder(const std::string& folder, int64_t step) {
-  return (fs::path(folder) / (std::string(kStepPrefix) + std::to_string(step))).string();
-}
 
 std::string in_folder(const std::string& folder, const std::string& name) {
   return (fs::path(folder) / name).string();
 }
 
-// -------------------------------------------------------------------------------- train_state.json
-
-struct Manifest {
-  TrainState state;
-  std::string model_description;
-  std::map<std::string, FileDigest> files;
-};
-
-Json to_json(const Manifest& manifest) {
-  const TrainState& state = manifest.state;
-  Json files = Json::object();
-  for (const auto& [name, digest] : manifest.files) {
-    files[name] = {{"num_bytes", digest.num_bytes}, {"crc32c", digest.crc32c}};
-  }
-  return {{"format_version", kFormatVersion},
-          {"model", manifest.model_description},
-          {"step", state.step},
-          {"num_tokens", state.num_tokens},
-          {"loader",
-           {{"epoch", state.loader.epoch},
-            {"document", state.loader.document},
-            {"token", state.loader.token}}},
-          {"files", files}};
-}
-
-// Throws Json::exception for absent keys and values of another type.
-Manifest from_json(const Json& json) {
-  Manifest manifest;
-  manifest.model_description = json.at("model").get<std::string>();
-  manifest.state.step = json.at("step").get<int64_t>();
-  manifest.state.num_tokens = json.at("num_tokens").get<int64_t>();
-  const Json& loader = json.at("loader");
-  manifest.state.loader = {.epoch = loader.at("epoch").get<int64_t>(),
-                           .document = loader.at("document").get<int64_t>(),
-                           .token = loader.at("token").get<int64_t>()};
-  json.at("files").at(kModelFile);
-  for (const auto& [name, digest] : json.at("files").items()) {
-    manifest.files[name] = {.num_bytes = digest.at("num_bytes").get<uint64_t>(),
-                            .crc32c = digest.at("crc32c").get<uint32_t>()};
-  }
-  return manifest;
-}
-
-// Of the compact text, in which the order of keys and the spelling of numbers are fixed.
-uint32_t checksum_of(const Json& json) {
-  const std::string text = json.dump();
-  return crc32c(text.data(), text.size());
-}
-
-void write_manifest(const std::string& folder, const Manifest& manifest) {
-  const Json content = to_json(manifest);
-  const Json file = {{"checkpoint", content}, {"crc32c", checksum_of(content)}};
-  write_durable_file(in_folder(folder, kStateFile), file.dump(2) + "\n");
-}
-
-Manifest read_manifest(const std::string& folder) {
-  const std::string path = in_folder(folder, kStateFile);
-  std::ifstream stream(path);
-  TORCH_CHECK(stream, "no checkpoint in ", folder, ": cannot open ", kStateFile);
-  try {
-    const Json file = Json::parse(stream);
-    const Json& content = file.at("checkpoint");
-    const uint32_t expected = file.at("crc32c").get<uint32_t>();
-    TORCH_CHECK(checksum_of(content) == expected, path, ": got CRC-32C ", checksum_of(content),
-                ", expected ", expected, ": changed after it was written");
-    const Json& version = content.at("format_version");
-    TORCH_CHECK(version == kFormatVersion, path, ": format_version: got ", version.dump(),
-                ", expected ", kFormatVersion);
-    return from_json(content);
-  } catch (const Json::exception& error) {
-    C10_THROW_ERROR(Error,
-                    c10::str(path, ": not a checkpoint's state, or damaged: ", error.what()));
-  }
-}
-
-// ------------------------------------------------------------------------------------- verifying
-
-void check_size(const std::string& path, const FileDigest& expected) {
-  std::error_code error;
-  const uint64_t num_bytes = fs::file_size(path, error);
-  TORCH_CHECK(!error, "cannot read ", path, ": ", error.message());
-  TORCH_CHECK(num_bytes == expected.num_bytes, path, ": got ", num_bytes, " bytes, expected ",
-              expected.num_bytes, " (damaged after it was written)");
-}
-
-void check_content(const std::string& path, const FileDigest& expected) {
-  check_size(path, expected);
-  const FileDigest got = digest_of_file(path);
-  TORCH_CHECK(got == expected, path, ": got CRC-32C ", got.crc32c, ", expected ", expected.crc32c,
-              " (damaged after it was written)");
-}
-
 bool is_complete(const std::string& folder) {
   try {
-    for (const auto& [name, digest] : read_manifest(folder).files) {
-      check_size(in_folder(folder, name), digest);
+    for (const auto& [name, digest] : read_manifest(folder).contents.files) {
+      check_file_size(in_folder(folder, name), digest);
     }
     return true;
   } catch (const c10::Error&) {
@@ -147,61 +43,6 @@ std::optional<int64_t> step_of(const std::string& name) {
   std::from_chars(name.data() + kStepPrefix.size(), name.data() + name.size(), step);
   const bool is_canonical = step >= 0 && name == std::string(kStepPrefix) + std::to_string(step);
   return is_canonical ? std::optional(step) : std::nullopt;
-}
-
-std::string description_of(at::ScalarType dtype, at::IntArrayRef sizes) {
-  std::ostringstream text;
-  text << dtype << " " << sizes;
-  return text.str();
-}
-
-void check_tensors(const SafetensorsFile& file, const NamedTensors& tensors, bool same_dtype) {
-  TensorMismatches mismatches;
-  std::vector<std::string> asked;
-  for (const auto& [name, tensor] : tensors) {
-    TORCH_CHECK(tensor.defined() && !tensor.is_meta(), "tensor ", name,
-                " to load into has no storage: materialise the model first");
-    asked.push_back(name);
-    if (!file.contains(name)) {
-      mismatches.add_missing(name);
-    } else if (tensor.sizes() != at::IntArrayRef(file.sizes(name)) ||
-               (same_dtype && tensor.scalar_type() != file.dtype(name))) {
-      mismatches.add_different(name, description_of(file.dtype(name), file.sizes(name)),
-                               description_of(tensor.scalar_type(), tensor.sizes()));
-    }
-  }
-  std::sort(asked.begin(), asked.end());
-  for (const std::string& name : file.names()) {
-    if (!std::binary_search(asked.begin(), asked.end(), name)) mismatches.add_unexpected(name);
-  }
-  mismatches.check(file.path());
-}
-
-void copy_tensors(const SafetensorsFile& file, const NamedTensors& tensors) {
-  const c10::AutoGradMode no_grad(false);
-  for (const auto& [name, tensor] : tensors) tensor.copy_(file.get(name));
-}
-
-// Verifies all, then copies.
-TrainState load_from(const std::string& path, const Manifest& manifest,
-                     const CheckpointTensors& tensors) {
-  const bool with_optimizer = !tensors.optimizer.empty();
-  TORCH_CHECK(!with_optimizer || manifest.files.contains(kOptimizerFile), path,
-              ": a model-only checkpoint has no optimizer state; a run can start from it, but not "
-              "go on");
-  for (const auto& [name, digest] : manifest.files) {
-    const bool is_needed = name != kOptimizerFile || with_optimizer;
-    if (is_needed) check_content(in_folder(path, name), digest);
-  }
-  const SafetensorsFile model(in_folder(path, kModelFile));
-  check_tensors(model, tensors.model, /*same_dtype=*/with_optimizer);
-  if (with_optimizer) {
-    const SafetensorsFile optimizer(in_folder(path, kOptimizerFile));
-    check_tensors(optimizer, tensors.optimizer, /*same_dtype=*/true);
-    copy_tensors(optimizer, tensors.optimizer);
-  }
-  copy_tensors(model, tensors.model);
-  return manifest.state;
 }
 
 // ---------------------------------------------------------------------------------------- writing
@@ -265,32 +106,96 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
-std::string list_of(const std::vector<int64_t>& steps) {
-  std::string text;
-  for (const int64_t step : steps) text += (text.empty() ? "" : ", ") + std::to_string(step);
-  return text;
+// ------------------------------------------------------------------------------- a rank's files
+
+// Where each part stands, as PyTorch's distributed checkpoints in this format say it
+// (torch/distributed/checkpoint/_hf_utils.py).
+std::string sharding_info(const std::vector<NamedShard>& parts) {
+  nlohmann::json info = nlohmann::json::object();
+  for (const NamedShard& part : parts) info[part.name] = {{"saved_offsets", part.where.offset}};
+  return info.dump();
+}
+
+struct Writer {
+  std::string folder;
+  int64_t index = 0;
+  int64_t num_writers = 1;
+};
+
+// Writes the counted parts to one file and notes them.
+SavedTensors write_file(const Writer& writer, const std::string& stem,
+                        const std::vector<NamedShard>& tensors,
+                        std::optional<at::ScalarType> floating_dtype,
+                        std::map<std::string, FileDigest>& files) {
+  const std::string file = checkpoint_file(stem, writer.index, writer.num_writers);
+  std::vector<NamedShard> parts;
+  NamedTensors values;
+  SavedTensors saved;
+  for (const NamedShard& part : tensors) {
+    if (!part.is_counted || part.tensor.numel() == 0) continue;
+    parts.push_back(part);
+    values.emplace_back(part.name, part.tensor);
+    const bool is_cast = floating_dtype && part.tensor.is_floating_point();
+    saved[part.name] = {
+        .dtype = is_cast ? *floating_dtype : part.tensor.scalar_type(),
+        .shape = part.where.global_shape,
+        .parts = {{.file = file,
+                   .tile = {.offset = part.where.offset, .shape = part.tensor.sizes().vec()}}}};
+  }
+  // With this key transformers opens the file as PyTorch's.
+  std::map<std::string, std::string> metadata = {{"format", "pt"}};
+  if (writer.num_writers > 1) {
+    metadata["DCP_VERSION"] = "1.0";
+    metadata["DCP_SHARDING_INFO"] = sharding_info(parts);
+  }
+  files[file] = write_safetensors(in_folder(writer.folder, file), values,
+                                  {.metadata = metadata, .floating_dtype = floating_dtype});
+  return saved;
+}
+
+// Of the ranks that hold the same, those of the first replica write.
+CheckpointContents write_parts(const std::string& folder, const CheckpointTensors& tensors,
+                               const SaveOptions& options, const DeviceMesh& mesh) {
+  CheckpointContents written;
+  if (mesh.replicate().rank() != 0) return written;
+  const Writer writer{
+      .folder = folder, .index = mesh.model().rank(), .num_writers = mesh.model().size()};
+  written.model =
+      write_file(writer, kModelStem, tensors.model, options.export_dtype, written.files);
+  if (!options.model_only) {
+    written.optimizer =
+        write_file(writer, kOptimizerStem, tensors.optimizer, std::nullopt, written.files);
+  }
+  return written;
 }
 
 }  // namespace
 
 void save_checkpoint(const std::string& folder, const CheckpointTensors& tensors,
-                     const TrainState& state, const SaveOptions& options) {
-  check_save(state, options);
-  const std::string path = step_folder(folder, state.step);
-  make_durable_folder(folder);
-  TemporaryFolder temporary(path + std::string(kTempSuffix));
-  Manifest manifest{.state = state, .model_description = options.model_description, .files = {}};
-  // With this key transformers opens the file as PyTorch's.
-  const std::map<std::string, std::string> metadata = {{"format", "pt"}};
-  manifest.files[kModelFile] =
-      write_safetensors(in_folder(temporary.path(), kModelFile), tensors.model,
-                        {.metadata = metadata, .floating_dtype = options.export_dtype});
-  if (!options.model_only) {
-    manifest.files[kOptimizerFile] = write_safetensors(in_folder(temporary.path(), kOptimizerFile),
-                                                       tensors.optimizer, {.metadata = metadata});
-  }
-  write_manifest(temporary.path(), manifest);
-  temporary.publish_as(path);
+                     const TrainState& state, const SaveOptions& options, const DeviceMesh& mesh) {
+  const std::string path = checkpoint_folder(folder, state.step);
+  const std::string temporary_path = path + std::string(kTempSuffix);
+  const bool is_first = mesh.world().rank() == 0;
+  std::optional<TemporaryFolder> temporary;  // of the first rank, for all
+  run_together(mesh.all(), [&] {
+    check_save(state, options);
+    if (is_first) {
+      make_durable_folder(folder);
+      temporary.emplace(temporary_path);
+    }
+    return "";
+  });
+  const auto write = [&] { return to_text(write_parts(temporary_path, tensors, options, mesh)); };
+  run_together(mesh.all(), write, [&](const std::vector<std::string>& written) {
+    Manifest manifest{
+        .state = state, .model_description = options.model_description, .contents = {}};
+    for (const std::string& text : written) merge(manifest.contents, contents_from_text(text));
+    check_parts(manifest.contents.model);
+    check_parts(manifest.contents.optimizer);
+    write_manifest(temporary->path(), manifest);
+    temporary->publish_as(path);
+    return "";
+  });
 }
 
 std::vector<int64_t> checkpoint_steps(const std::string& folder) {
@@ -309,24 +214,6 @@ std::optional<int64_t> latest_step(const std::string& folder) {
   return steps.empty() ? std::nullopt : std::optional(steps.back());
 }
 
-TrainState load_checkpoint(const std::string& folder, int64_t step,
-                           const CheckpointTensors& tensors) {
-  const std::string path = step_folder(folder, step);
-  if (!fs::exists(path)) {
-    const std::vector<int64_t> steps = checkpoint_steps(folder);
-    TORCH_CHECK(false, "no checkpoint of step ", step, " in ", folder,
-                "; complete ones: ", steps.empty() ? "none" : list_of(steps));
-  }
-  const Manifest manifest = read_manifest(path);
-  TORCH_CHECK(manifest.state.step == step, path, ": got a checkpoint of step ", manifest.state.step,
-              ", expected ", step, " (renamed?)");
-  return load_from(path, manifest, tensors);
-}
-
-TrainState load_checkpoint_folder(const std::string& path, const CheckpointTensors& tensors) {
-  return load_from(path, read_manifest(path), tensors);
-}
-
 void keep_latest(const std::string& folder, int64_t k, int64_t just_written) {
   TORCH_CHECK(k >= 0, "keep_latest_k: got ", k, ", expected 0 (all) or more");
   for (const std::string& name : names_in(folder)) {
@@ -339,8 +226,8 @@ void keep_latest(const std::string& folder, int64_t k, int64_t just_written) {
   others.resize(others.size() - num_kept);
   for (const int64_t step : others) {
     // Renamed first: a removal that is interrupted leaves no checkpoint without some of its files.
-    const std::string doomed = step_folder(folder, step) + std::string(kTempSuffix);
-    publish_folder(step_folder(folder, step), doomed);
+    const std::string doomed = checkpoint_folder(folder, step) + std::string(kTempSuffix);
+    publish_folder(checkpoint_folder(folder, step), doomed);
     remove_folder(doomed);
   }
 }

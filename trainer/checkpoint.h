@@ -1,26 +1,36 @@
-// Checkpoints: one folder per saved step.
+// Checkpoints: one folder per saved step, written by all ranks and readable under any layout.
 //
 //   <folder>/step-20/model.safetensors       parameters under our names (models/llama3/llama3.h),
-//   or
-//                                            cast to export_dtype
+//                                            or cast to export_dtype
 //   <folder>/step-20/optimizer.safetensors   exp_avg/NAME, exp_avg_sq/NAME, step; not in model-only
 //                                            checkpoints
 //   <folder>/step-20/train_state.json        step, tokens seen, data loader, format version, model,
 //                                            and size and CRC-32C of the files above and of itself
 //
+// When several ranks hold the parameters, each writes what it holds to files of its own
+// (model-00001-of-00004.safetensors, ...), and train_state.json lists every tensor's parts. The
+// files' metadata say where their parts stand as PyTorch's do (DCP_SHARDING_INFO), so that
+// torch.distributed.checkpoint's HuggingFaceStorageReader reads them. Any number of ranks loads
+// what any other number has written: each copies what its parts have in common with those saved.
+// Layouts need not agree, and a rank need not have every name (pipeline stages): the union over the
+// ranks is the model.
+//
 // A folder is written under another name (step-20.tmp), each file flushed to disk, the JSON last,
 // and renamed: whenever the machine stops there is the old folder, the new one, or none, never
-// half of one. Loading verifies every byte and every name and shape before it overwrites anything.
+// half of one. Loading verifies every byte and every name and shape before it overwrites anything;
+// the files are divided over the ranks for it, so each is read once for its checksum.
 //
-//   CheckpointTensors tensors = {.model = store.named_masters(), .optimizer = ...};
-//   save_checkpoint("outputs/checkpoint", tensors, state);
-//   keep_latest("outputs/checkpoint", 10, state.step);
+//   CheckpointTensors tensors = {.model = store.named(store.masters()), .optimizer = ...};
+//   save_checkpoint("outputs/checkpoint", tensors, state, {}, mesh);
+//   if (mesh.world().rank() == 0) keep_latest("outputs/checkpoint", 10, state.step);
 //   ...
 //   if (std::optional<int64_t> step = latest_step("outputs/checkpoint")) {
-//     state = load_checkpoint("outputs/checkpoint", *step, tensors);  // copied into the tensors
+//     state = load_checkpoint("outputs/checkpoint", *step, tensors, mesh);  // into the tensors
 //   }
 //
-// All functions throw c10::Error with path and reason. One process at a time writes to a folder.
+// All functions throw c10::Error with path and reason. Saving and loading are collective over the
+// mesh, whose ranks see the same folder; when one rank fails, all throw its reason (run_together).
+// One run at a time writes to a folder.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,7 +41,8 @@
 #include <vector>
 
 #include "data/dataloader.h"
-#include "models/safetensors.h"
+#include "parallel/comm/device_mesh.h"
+#include "parallel/fsdp/sharded_parameters.h"
 
 namespace tessera {
 
@@ -43,10 +54,12 @@ struct TrainState {
   bool operator==(const TrainState&) const = default;
 };
 
-// Tensors to write from or to load into. Handles: loading copies into their storage.
+// This rank's parts, to write from or to load into. Handles: loading copies into their storage. Of
+// parts that several ranks hold, one says is_counted and writes it; whole_shard() makes a part of a
+// whole tensor.
 struct CheckpointTensors {
-  NamedTensors model;
-  NamedTensors optimizer;  // empty when loading: the optimizer's state is neither read nor required
+  std::vector<NamedShard> model;
+  std::vector<NamedShard> optimizer;  // empty when loading: its state is neither read nor required
 };
 
 struct SaveOptions {
@@ -55,10 +68,13 @@ struct SaveOptions {
   std::string model_description = {};               // for people and error messages
 };
 
-// Writes <folder>/step-<state.step>, parents included, and replaces one that is there. On failure
-// (disk full, ...) nothing is left behind, and a checkpoint of the same step stays as it was.
+// Writes <folder>/step-<state.step>, parents included, and replaces one that is there. Replicas
+// write nothing; state and options are rank 0's. On failure (disk full, parts of a tensor that
+// overlap or are missing, ...) nothing is left behind, and a checkpoint of the same step stays as
+// it was.
 void save_checkpoint(const std::string& folder, const CheckpointTensors& tensors,
-                     const TrainState& state, const SaveOptions& options = {});
+                     const TrainState& state, const SaveOptions& options = {},
+                     const DeviceMesh& mesh = {});
 
 // Steps with a complete checkpoint, ascending: its JSON is intact and its files have the sizes
 // stated there. Leftovers (*.tmp) and other names are ignored; a missing folder has none.
@@ -67,14 +83,15 @@ std::optional<int64_t> latest_step(const std::string& folder);
 
 // Copies <folder>/step-<step> into `tensors` and returns its state. With optimizer state asked for,
 // dtypes must be those saved, so that the run goes on bit for bit; without, the model's are cast.
-// Throws before anything is overwritten: no such step (lists those there are), a file that is
-// missing, shortened or changed, tensors that are missing, left over, or of another shape or dtype,
-// a model-only checkpoint when optimizer state is asked for.
+// Throws before anything is overwritten on any rank: no such step (lists those there are), a file
+// that is missing, shortened or changed, tensors that are missing, that no rank asks for, or of
+// another shape or dtype, a model-only checkpoint when optimizer state is asked for.
 TrainState load_checkpoint(const std::string& folder, int64_t step,
-                           const CheckpointTensors& tensors);
+                           const CheckpointTensors& tensors, const DeviceMesh& mesh = {});
 
 // The same from the path of one checkpoint, e.g. "outputs/checkpoint/step-20".
-TrainState load_checkpoint_folder(const std::string& path, const CheckpointTensors& tensors);
+TrainState load_checkpoint_folder(const std::string& path, const CheckpointTensors& tensors,
+                                  const DeviceMesh& mesh = {});
 
 // Removes leftovers (step-*.tmp) and, unless k is 0, all complete checkpoints but the k newest.
 // The one of `just_written` counts as newest, also when a run that went on from an earlier step

@@ -6,23 +6,13 @@
 #include <filesystem>
 
 #include "models/llama3/hf.h"
-#include "trainer/checkpoint.h"
+#include "parallel/comm/together.h"
 #include "trainer/job_parts.h"
 
 namespace tessera {
 namespace {
 
-NamedTensors optimizer_tensors(const ParameterStore& parameters, const AdamW& optimizer) {
-  NamedTensors tensors;
-  for (const auto& [name, view] : parameters.named_views(optimizer.exp_avg())) {
-    tensors.emplace_back("exp_avg/" + name, view);
-  }
-  for (const auto& [name, view] : parameters.named_views(optimizer.exp_avg_sq())) {
-    tensors.emplace_back("exp_avg_sq/" + name, view);
-  }
-  tensors.emplace_back("step", optimizer.num_steps());
-  return tensors;
-}
+constexpr int64_t kNoStep = -1;
 
 // Weights fit by shape although the two models compute differently: refuse that before it becomes a
 // strange loss curve.
@@ -40,8 +30,26 @@ void check_same_arithmetic(const Llama3Config& ours, const Llama3Config& theirs,
 
 }  // namespace
 
+CheckpointTensors checkpoint_tensors(const ParameterStore& parameters, const AdamW& optimizer,
+                                     const DeviceMesh& mesh) {
+  CheckpointTensors tensors{.model = parameters.named(parameters.masters()), .optimizer = {}};
+  const auto add_state = [&](const std::string& prefix, const at::Tensor& flat) {
+    for (NamedShard& part : parameters.named(flat)) {
+      part.name.insert(0, prefix);
+      tensors.optimizer.push_back(std::move(part));
+    }
+  };
+  add_state("exp_avg/", optimizer.exp_avg());
+  add_state("exp_avg_sq/", optimizer.exp_avg_sq());
+  NamedShard num_steps = whole_shard("step", optimizer.num_steps());  // every rank's is the same
+  num_steps.is_counted = mesh.model().rank() == 0;
+  tensors.optimizer.push_back(std::move(num_steps));
+  return tensors;
+}
+
 JobCheckpoints::JobCheckpoints(const JobConfig& config, Model& model, ParameterStore& parameters,
-                               AdamW& optimizer, DataLoader& loader, const Logger& log)
+                               AdamW& optimizer, DataLoader& loader, const Logger& log,
+                               const DeviceMesh& mesh)
     : config_(config.checkpoint),
       num_steps_(config.training.steps),
       folder_((std::filesystem::path(config.job.dump_folder) / config.checkpoint.folder).string()),
@@ -49,25 +57,34 @@ JobCheckpoints::JobCheckpoints(const JobConfig& config, Model& model, ParameterS
       parameters_(parameters),
       optimizer_(optimizer),
       loader_(loader),
-      log_(log) {}
+      log_(log),
+      mesh_(mesh) {}
+
+// Rank 0's choice, so that ranks that see another folder fail instead of starting anew.
+int64_t JobCheckpoints::choose_step() const {
+  const auto choose = [&](const std::vector<std::string>&) -> std::string {
+    const std::vector<int64_t> steps = checkpoint_steps(folder_);
+    TORCH_CHECK(!steps.empty() || config_.load_step == -1, "checkpoint.load_step is ",
+                config_.load_step, ", but ", folder_,
+                " holds no checkpoint; expected -1 or a step that was saved there");
+    if (steps.empty()) return "";
+    return std::to_string(config_.load_step == -1 ? steps.back() : config_.load_step);
+  };
+  const std::string step = run_together(
+      mesh_.all(), [] { return ""; }, choose);
+  return step.empty() ? kNoStep : std::stoll(step);
+}
 
 int64_t JobCheckpoints::load() {
   if (!config_.enable) return 0;
-  const std::vector<int64_t> steps = checkpoint_steps(folder_);
-  if (!steps.empty()) {
-    return load_own(config_.load_step == -1 ? steps.back() : config_.load_step);
-  }
-  TORCH_CHECK(config_.load_step == -1, "checkpoint.load_step is ", config_.load_step, ", but ",
-              folder_, " holds no checkpoint; expected -1 or a step that was saved there");
+  const int64_t step = choose_step();
+  if (step != kNoStep) return load_own(step);
   if (config_.initial_load_path) load_initial(*config_.initial_load_path);
   return 0;
 }
 
 int64_t JobCheckpoints::load_own(int64_t step) {
-  const TrainState state =
-      load_checkpoint(folder_, step,
-                      {.model = parameters_.named_masters(),
-                       .optimizer = optimizer_tensors(parameters_, optimizer_)});
+  const TrainState state = load_checkpoint(folder_, step, tensors(), mesh_);
   parameters_.refresh();
   loader_.load_state(state.loader);
   num_tokens_ = state.num_tokens;
@@ -77,16 +94,23 @@ int64_t JobCheckpoints::load_own(int64_t step) {
 
 void JobCheckpoints::load_initial(const std::string& path) {
   if (config_.initial_load_in_hf) {
-    auto* llama = dynamic_cast<Llama3*>(&model_);
-    TORCH_CHECK(llama != nullptr, "checkpoint.initial_load_in_hf: model ", model_.description(),
-                " has no import from Hugging Face folders; expected llama3");
-    check_same_arithmetic(llama->config(), read_hf_llama3_config(path), path);
-    load_hf_llama3(llama->config(), parameters_.named_masters(), path);
+    run_together(mesh_.all(), [&] {
+      load_initial_hf(path);
+      return "";
+    });
   } else {
-    load_checkpoint_folder(path, {.model = parameters_.named_masters(), .optimizer = {}});
+    load_checkpoint_folder(path, {.model = tensors().model, .optimizer = {}}, mesh_);
   }
   parameters_.refresh();
   log_.info("initial weights from " + path);
+}
+
+void JobCheckpoints::load_initial_hf(const std::string& path) {
+  auto* llama = dynamic_cast<Llama3*>(&model_);
+  TORCH_CHECK(llama != nullptr, "checkpoint.initial_load_in_hf: model ", model_.description(),
+              " has no import from Hugging Face folders; expected llama3");
+  check_same_arithmetic(llama->config(), read_hf_llama3_config(path), path);
+  load_hf_llama3(llama->config(), tensors().model, path);
 }
 
 void JobCheckpoints::save_if_due(int64_t step, bool stopping) {
@@ -99,16 +123,15 @@ void JobCheckpoints::save_if_due(int64_t step, bool stopping) {
 }
 
 void JobCheckpoints::save(int64_t step, bool model_only) {
-  CheckpointTensors tensors{.model = parameters_.named_masters(), .optimizer = {}};
   SaveOptions options{.model_only = model_only, .model_description = model_.description()};
-  if (model_only) {
-    options.export_dtype = scalar_type(config_.export_dtype);
-  } else {
-    tensors.optimizer = optimizer_tensors(parameters_, optimizer_);
-  }
-  save_checkpoint(folder_, tensors,
-                  {.step = step, .num_tokens = num_tokens_, .loader = loader_.state()}, options);
-  keep_latest(folder_, config_.keep_latest_k, step);
+  if (model_only) options.export_dtype = scalar_type(config_.export_dtype);
+  save_checkpoint(folder_, tensors(),
+                  {.step = step, .num_tokens = num_tokens_, .loader = loader_.state()}, options,
+                  mesh_);
+  run_together(mesh_.all(), [&] {
+    if (mesh_.world().rank() == 0) keep_latest(folder_, config_.keep_latest_k, step);
+    return "";
+  });
   log_.info("saved step " + std::to_string(step) + (model_only ? " (weights only)" : "") + " to " +
             folder_);
 }

@@ -11,19 +11,28 @@
 #include "configs/job_config.h"
 #include "data/dataloader.h"
 #include "models/model.h"
+#include "parallel/comm/device_mesh.h"
+#include "trainer/checkpoint.h"
 #include "trainer/logging.h"
 #include "trainer/parameter_store.h"
 #include "trainer/training_step.h"
 
 namespace tessera {
 
+// This rank's weights and optimizer state, by name: NAME, exp_avg/NAME, exp_avg_sq/NAME, step.
+CheckpointTensors checkpoint_tensors(const ParameterStore& parameters, const AdamW& optimizer,
+                                     const DeviceMesh& mesh);
+
 class JobCheckpoints {
  public:
-  // All references must outlive the object.
+  // All references must outlive the object. mesh: the ranks that the parameters are sharded over;
+  // load() and save_if_due() are collective over it, and what one rank cannot do fails on all.
   JobCheckpoints(const JobConfig& config, Model& model, ParameterStore& parameters,
-                 AdamW& optimizer, DataLoader& loader, const Logger& log);
+                 AdamW& optimizer, DataLoader& loader, const Logger& log,
+                 const DeviceMesh& mesh = {});
 
-  // Loads what the job starts from and returns the last step done, 0 for a new run.
+  // Loads what the job starts from, which rank 0 chooses, and returns the last step done, 0 for a
+  // new run.
   int64_t load();
 
   // Saves after `step` if one is due: every `interval` steps, the first step with
@@ -37,8 +46,11 @@ class JobCheckpoints {
   const std::string& folder() const { return folder_; }
 
  private:
+  CheckpointTensors tensors() const { return checkpoint_tensors(parameters_, optimizer_, mesh_); }
+  int64_t choose_step() const;
   int64_t load_own(int64_t step);
   void load_initial(const std::string& path);
+  void load_initial_hf(const std::string& path);
   void save(int64_t step, bool model_only);
 
   const Checkpoint& config_;
@@ -49,6 +61,7 @@ class JobCheckpoints {
   AdamW& optimizer_;
   DataLoader& loader_;
   Logger log_;
+  DeviceMesh mesh_;
   int64_t num_tokens_ = 0;
 };
 

@@ -13,6 +13,7 @@
 #include <random>
 
 #include "models/crc32c.h"
+#include "models/safetensors.h"
 #include "tests/support/errors.h"
 #include "tests/support/files.h"
 #include "tests/support/same_bits.h"
@@ -35,9 +36,9 @@ at::Tensor random_bits(at::IntArrayRef sizes, at::ScalarType dtype, std::mt19937
   return tensor;
 }
 
-bool all_same_bits(const NamedTensors& a, const NamedTensors& b) {
+bool all_same_bits(const std::vector<NamedShard>& a, const std::vector<NamedShard>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
-    return x.first == y.first && same_bits(x.second, y.second);
+    return x.name == y.name && same_bits(x.tensor, y.tensor);
   });
 }
 
@@ -48,21 +49,22 @@ CheckpointTensors random_tensors(at::ScalarType dtype, unsigned seed) {
        std::vector<std::pair<std::string, std::vector<int64_t>>>{{"tok_embeddings.weight", {7, 4}},
                                                                  {"layers.0.wq.weight", {4, 4}},
                                                                  {"norm.weight", {5}}}) {
-    tensors.model.emplace_back(name, random_bits(sizes, dtype, random));
-    tensors.optimizer.emplace_back("exp_avg/" + name, random_bits(sizes, dtype, random));
-    tensors.optimizer.emplace_back("exp_avg_sq/" + name, random_bits(sizes, dtype, random));
+    tensors.model.push_back(whole_shard(name, random_bits(sizes, dtype, random)));
+    tensors.optimizer.push_back(whole_shard("exp_avg/" + name, random_bits(sizes, dtype, random)));
+    tensors.optimizer.push_back(
+        whole_shard("exp_avg_sq/" + name, random_bits(sizes, dtype, random)));
   }
-  tensors.optimizer.emplace_back("step", at::full({}, 20.0, at::kFloat));
+  tensors.optimizer.push_back(whole_shard("step", at::full({}, 20.0, at::kFloat)));
   return tensors;
 }
 
 CheckpointTensors zeros_like(const CheckpointTensors& tensors) {
   CheckpointTensors zeros;
-  for (const auto& [name, tensor] : tensors.model) {
-    zeros.model.emplace_back(name, at::zeros_like(tensor));
+  for (const NamedShard& part : tensors.model) {
+    zeros.model.push_back(whole_shard(part.name, at::zeros_like(part.tensor)));
   }
-  for (const auto& [name, tensor] : tensors.optimizer) {
-    zeros.optimizer.emplace_back(name, at::zeros_like(tensor));
+  for (const NamedShard& part : tensors.optimizer) {
+    zeros.optimizer.push_back(whole_shard(part.name, at::zeros_like(part.tensor)));
   }
   return zeros;
 }
@@ -105,10 +107,9 @@ class Checkpoint : public ::testing::Test {
   CheckpointTensors tensors_ = random_tensors(at::kFloat, 1);
 
  private:
-  static NamedTensors clone(const NamedTensors& tensors) {
-    NamedTensors copy;
-    for (const auto& [name, tensor] : tensors) copy.emplace_back(name, tensor.clone());
-    return copy;
+  static std::vector<NamedShard> clone(std::vector<NamedShard> parts) {
+    for (NamedShard& part : parts) part.tensor = part.tensor.clone();
+    return parts;
   }
 };
 
@@ -129,15 +130,17 @@ TEST_F(Checkpoint, LoadsIntoViewsAndLeaves) {
   const at::Tensor flat = at::zeros({28 + 16 + 5});
   CheckpointTensors loaded = {.model = {}, .optimizer = {}};
   int64_t offset = 0;
-  for (const auto& [name, tensor] : tensors_.model) {
-    loaded.model.emplace_back(name, flat.narrow(0, offset, tensor.numel()).view(tensor.sizes()));
+  for (const NamedShard& part : tensors_.model) {
+    const at::Tensor& tensor = part.tensor;
+    loaded.model.push_back(
+        whole_shard(part.name, flat.narrow(0, offset, tensor.numel()).view(tensor.sizes())));
     offset += tensor.numel();
   }
-  loaded.model[2].second = at::zeros({5}).set_requires_grad(true);
+  loaded.model[2].tensor = at::zeros({5}).set_requires_grad(true);
   load_checkpoint(folder(), 20, loaded);
   EXPECT_TRUE(all_same_bits(loaded.model, tensors_.model));
-  EXPECT_TRUE(same_bits(flat.narrow(0, 28, 16).view({4, 4}), tensors_.model[1].second));
-  EXPECT_TRUE(loaded.model[2].second.requires_grad());
+  EXPECT_TRUE(same_bits(flat.narrow(0, 28, 16).view({4, 4}), tensors_.model[1].tensor));
+  EXPECT_TRUE(loaded.model[2].tensor.requires_grad());
 }
 
 TEST_F(Checkpoint, FindsCompleteStepsOnly) {
@@ -230,9 +233,9 @@ TEST_F(Checkpoint, ExportsTheModelInAnotherDtype) {
   loaded.optimizer.clear();
   load_checkpoint(folder(), 20, loaded);
   for (size_t i = 0; i < loaded.model.size(); ++i) {
-    const auto& [name, tensor] = tensors_.model[i];
-    EXPECT_TRUE(same_bits(file.get(name), tensor.to(at::kBFloat16)));
-    EXPECT_TRUE(same_bits(loaded.model[i].second, tensor.to(at::kBFloat16).to(at::kFloat)));
+    const at::Tensor& tensor = tensors_.model[i].tensor;
+    EXPECT_TRUE(same_bits(file.get(tensors_.model[i].name), tensor.to(at::kBFloat16)));
+    EXPECT_TRUE(same_bits(loaded.model[i].tensor, tensor.to(at::kBFloat16).to(at::kFloat)));
   }
   EXPECT_ERROR(save(21, {.export_dtype = at::kHalf}), "export_dtype", "Half", "model_only");
   EXPECT_ERROR(save(21, {.model_only = true, .export_dtype = at::kLong}), "export_dtype", "Long");
@@ -242,9 +245,9 @@ TEST_F(Checkpoint, ExportsTheModelInAnotherDtype) {
 TEST_F(Checkpoint, NamesAllTensorsThatDoNotFit) {
   save(20);
   CheckpointTensors target = zeros_like(tensors_);
-  target.model[0].first = "other.weight";
-  target.model[1].second = at::zeros({4, 5});
-  target.model[2].second = at::zeros({5}, at::kDouble);
+  target.model[0].name = "other.weight";
+  target.model[1] = whole_shard("layers.0.wq.weight", at::zeros({4, 5}));
+  target.model[2].tensor = at::zeros({5}, at::kDouble);
   expect_load_error(
       20, target,
       {"model.safetensors", "missing (1): other.weight", "unexpected (1): tok_embeddings.weight",
@@ -254,7 +257,7 @@ TEST_F(Checkpoint, NamesAllTensorsThatDoNotFit) {
   target.optimizer.pop_back();
   expect_load_error(20, target, {"optimizer.safetensors", "unexpected (1): step"});
   target = zeros_like(tensors_);
-  target.model[0].second = at::empty({7, 4}, at::TensorOptions(at::kMeta));
+  target.model[0].tensor = at::empty({7, 4}, at::TensorOptions(at::kMeta));
   EXPECT_ERROR(load_checkpoint(folder(), 20, target), "tok_embeddings.weight", "materialise");
 }
 
@@ -299,19 +302,20 @@ TEST_F(Checkpoint, RefusesAnotherFormatVersion) {
   save(20);
   const fs::path file = path(20, "train_state.json");
   std::string text = content_of(file);
-  text.replace(text.find("\"format_version\": 1"), 19, "\"format_version\": 2");
+  text.replace(text.find("\"format_version\": 1"), 19, "\"format_version\": 3");
   std::ofstream(file) << text;
   expect_load_error(20, zeros_like(tensors_), {"train_state.json", "CRC-32C"});
-  const std::string later = R"({"format_version":2})";
+  const std::string later = R"({"format_version":3})";
   std::ofstream(file) << R"({"checkpoint":)" << later << R"(,"crc32c":)"
                       << crc32c(later.data(), later.size()) << "}";
-  expect_load_error(20, zeros_like(tensors_), {"train_state.json", "format_version", "got 2"});
+  expect_load_error(20, zeros_like(tensors_),
+                    {"train_state.json", "format_version", "got 3", "expected 1 or 2"});
 }
 
 TEST_F(Checkpoint, AFailedSaveLeavesNothingAndKeepsTheOldOne) {
   save(20);
   CheckpointTensors bad = tensors_;
-  bad.optimizer.emplace_back("complex", at::zeros({1}, at::kComplexDouble));
+  bad.optimizer.push_back(whole_shard("complex", at::zeros({1}, at::kComplexDouble)));
   EXPECT_ERROR(save_checkpoint(folder(), bad, state_of_step(20)), "optimizer.safetensors",
                "complex", "ComplexDouble");
   EXPECT_EQ(names(), (std::vector<std::string>{"step-20"}));
@@ -340,7 +344,7 @@ class FileSizeLimit {
 TEST_F(Checkpoint, AWriteThatFailsHalfwayLeavesNothingAndKeepsTheOldOne) {
   save(20);
   CheckpointTensors large = tensors_;
-  large.optimizer.emplace_back("large", at::zeros({1 << 16}));
+  large.optimizer.push_back(whole_shard("large", at::zeros({1 << 16})));
   {
     const FileSizeLimit limit(1 << 17);
     EXPECT_ERROR(save_checkpoint(folder(), large, state_of_step(20)), "cannot write",
