@@ -101,12 +101,14 @@ TEST(SimulateSchedule, Interleaved) {
 }
 
 // Qi et al., "Zero Bubble Pipeline Parallelism", 2023, table 2 (their B is our I): ZB-H1 has
-// (P - 1)(F + I - W) = (P - 1)(F + B - 2 W).
+// (P - 1)(F + I - W) = (P - 1)(F + B - 2 W), if W takes no longer than F and I.
 TEST(SimulateSchedule, InterleavedZeroBubble) {
-  for_shapes("InterleavedZeroBubble", one_a_rank, [&](const ScheduleShape& shape) {
-    expect_bubble("InterleavedZeroBubble", shape, kCosts,
-                  ranks_behind(shape) * (kCosts.f + kCosts.b - 2 * kCosts.w));
-  });
+  for (const Costs& costs : {kCosts, Costs{1.1, 2.1, 0.9}}) {
+    for_shapes("InterleavedZeroBubble", one_a_rank, [&](const ScheduleShape& shape) {
+      expect_bubble("InterleavedZeroBubble", shape, costs,
+                    ranks_behind(shape) * (costs.f + costs.b - 2 * costs.w));
+    });
+  }
 }
 
 // Qi et al. 2023, section 6: with F = I = W no rank idles between its first and its last action.
@@ -120,12 +122,15 @@ TEST(SimulateSchedule, ZeroBubbleV) {
 }
 
 // github.com/deepseek-ai/DualPipe, table "Comparison", for P ranks of two stages:
-// (P - 1)(F&B + B - 3 W), where F&B is the time of an overlapped pair.
+// (P - 1)(F&B + B - 3 W), where F&B is the time of an overlapped pair; of forwards that take as
+// long as I.
 TEST(SimulateSchedule, DualPipeV) {
-  for_shapes("DualPipeV", two_a_rank, [&](const ScheduleShape& shape) {
-    expect_bubble("DualPipeV", shape, kCosts,
-                  ranks_behind(shape) * (kCosts.f + kCosts.b + kCosts.b - 3 * kCosts.w));
-  });
+  for (const Costs& costs : {kCosts, Costs{2, 3, 1}}) {
+    for_shapes("DualPipeV", two_a_rank, [&](const ScheduleShape& shape) {
+      expect_bubble("DualPipeV", shape, costs,
+                    ranks_behind(shape) * (costs.f + costs.b + costs.b - 3 * costs.w));
+    });
+  }
 }
 
 TEST(SimulateSchedule, OverlapShortensPairs) {
