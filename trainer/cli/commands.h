@@ -3,6 +3,7 @@
 // turned into a message and a status by main.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -66,5 +67,20 @@ struct AttentionCommandOptions {
 
 // Lists attention backends, mask forms and mask rules.
 int attention_command(const AttentionCommandOptions& options);
+
+struct ScheduleCommandOptions {
+  std::optional<std::string> schedule{};  // a name; 1F1B
+  std::optional<int64_t> num_ranks{};
+  std::optional<int64_t> num_microbatches{};
+  std::optional<int64_t> stages_per_rank{};
+  std::optional<std::string> csv{};  // a file, instead of the above
+  std::vector<double> costs{};       // F,B or F,B,I,W
+  double transfer = 0;
+  std::optional<std::string> svg{};        // a file
+  std::optional<std::string> write_csv{};  // a file
+  bool json = false;                       // instead of the timeline
+};
+
+int schedule_command(const ScheduleCommandOptions& options);
 
 }  // namespace tessera

@@ -153,6 +153,42 @@ CLI::App* add_attention_command(CLI::App& app, tessera::AttentionCommandOptions&
   return attention;
 }
 
+CLI::App* add_schedule_command(CLI::App& app, tessera::ScheduleCommandOptions& options) {
+  CLI::App* schedule = app.add_subcommand("schedule", "check, measure or draw a pipeline schedule");
+  CLI::Option_group* named = schedule->add_option_group("Schedule", "a named one");
+  named
+      ->add_option("--schedule", options.schedule,
+                   "GPipe, 1F1B, Interleaved1F1B, LoopedBFS, InterleavedZeroBubble, "
+                   "ZBVZeroBubble or DualPipeV; 1F1B")
+      ->type_name("NAME");
+  named->add_option("--pp", options.num_ranks, "ranks of the pipeline")->type_name("N");
+  named->add_option("--microbatches", options.num_microbatches, "microbatches of a step")
+      ->type_name("N");
+  named
+      ->add_option("--virtual", options.stages_per_rank,
+                   "stages of a rank; 1 or 2, as the schedule has it")
+      ->type_name("N");
+  CLI::Option_group* own = schedule->add_option_group("Own", "one's own");
+  own->add_option("--csv", options.csv,
+                  "a line per rank of actions such as 2I0 (stage, F, B, I or W, microbatch); see "
+                  "docs/pipeline.md")
+      ->type_name("FILE");
+  CLI::Option_group* costs = schedule->add_option_group("Costs", "in any unit of time");
+  costs
+      ->add_option("--costs", options.costs,
+                   "forward, backward, backward of the input, of the weights; 1,2,1,1. With two, "
+                   "the others are half of B")
+      ->delimiter(',')
+      ->type_name("F,B[,I,W]");
+  costs->add_option("--transfer", options.transfer, "from one rank to another; 0")->type_name("T");
+  CLI::Option_group* output = schedule->add_option_group("Output", "a timeline, if not --json");
+  output->add_flag("--json", options.json, "one JSON object instead of the timeline");
+  output->add_option("--svg", options.svg, "draw the timeline into this file")->type_name("FILE");
+  output->add_option("--write-csv", options.write_csv, "write the schedule into this file")
+      ->type_name("FILE");
+  return schedule;
+}
+
 int dispatch(int argc, char** argv) {
   CLI::App app("Trains language models on LibTorch, with attention masks passed explicitly.");
   app.set_version_flag("--version", kVersion);
@@ -181,6 +217,9 @@ int dispatch(int argc, char** argv) {
   tessera::AttentionCommandOptions attention_options;
   const CLI::App* attention = add_attention_command(app, attention_options);
 
+  tessera::ScheduleCommandOptions schedule_options;
+  const CLI::App* schedule = add_schedule_command(app, schedule_options);
+
   const std::string name = argc > 1 ? argv[1] : "-";
   if (!name.starts_with('-')) check_command(app, name);
   if (name == "launch") launch_options.command = take_command_after_dashes(argc, argv);
@@ -193,6 +232,7 @@ int dispatch(int argc, char** argv) {
   if (launch->parsed()) return tessera::launch_command(launch_options);
   if (attention->parsed()) return tessera::attention_command(attention_options);
   if (mask->parsed()) return tessera::mask_command(mask_options);
+  if (schedule->parsed()) return tessera::schedule_command(schedule_options);
   using tessera::ConfigView;
   const ConfigView wanted = schema     ? ConfigView::kSchema
                             : markdown ? ConfigView::kMarkdown
