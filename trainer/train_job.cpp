@@ -38,7 +38,6 @@ void check_single_rank_features(const JobConfig& config, const JobLayout& layout
   };
   refuse(layout.dims.pp > 1, "parallelism.pipeline_parallel_degree > 1");
   refuse(layout.dims.cp > 1, "parallelism.context_parallel_degree > 1");
-  refuse(layout.num_ranks > 1 && config.checkpoint.enable, "checkpoint.enable");
 }
 
 // Calls a function when it goes out of scope, also by an exception.
