@@ -251,16 +251,23 @@ bool TrainJob::any_rank(bool here) const {
 
 void TrainJob::name_lost_ranks(const CommError& error) const {
   constexpr std::chrono::seconds kGrace(3);
+  const std::string here = "rank " + std::to_string(mesh_.world().rank()) + ": " + error.what();
+  std::vector<int64_t> silent;
+  try {
+    silent = mesh_.world().silent_ranks(kGrace);
+  } catch (const CommError& store_error) {
+    throw CommError(here + "; which rank is lost cannot be told: " + store_error.what(),
+                    error.ranks);
+  }
   std::string lost;
-  for (const int64_t rank : mesh_.world().silent_ranks(kGrace)) {
+  for (const int64_t rank : silent) {
     const auto& group = error.ranks;
     const bool is_suspect =
         group.empty() || std::find(group.begin(), group.end(), rank) != group.end();
     if (is_suspect) lost += (lost.empty() ? "" : ", ") + std::to_string(rank);
   }
-  throw CommError("rank " + std::to_string(mesh_.world().rank()) + ": " + error.what() +
-                      (lost.empty() ? "; every rank of the group still answers"
-                                    : "; no word from rank " + lost + ": it died or hangs"),
+  throw CommError(here + (lost.empty() ? "; every rank of the group still answers"
+                                       : "; no word from rank " + lost + ": it died or hangs"),
                   error.ranks);
 }
 
