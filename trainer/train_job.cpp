@@ -31,7 +31,7 @@ std::string resolved_config_path(const JobSection& job) {
   return job.dump_folder + "/" + job.save_config_file.value_or("config.toml");
 }
 
-void check_single_rank_features(const JobConfig& config, const JobLayout& layout) {
+void check_supported(const JobLayout& layout) {
   const auto refuse = [&](bool condition, const std::string& what) {
     if (condition)
       throw ConfigError(what + " is not supported yet with " + layout.dims.to_string());
@@ -58,7 +58,7 @@ TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
     : config_(config),
       layout_(plan_layout(config, environment.world_size)),
       device_(choose_device(environment)) {
-  check_single_rank_features(config_, layout_);
+  check_supported(layout_);
   open_data();
   const World world = join_world(environment, config_, device_);
   check_same_config(config_, world);
