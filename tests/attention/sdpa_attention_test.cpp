@@ -161,8 +161,9 @@ std::vector<CheapPath> cheap_paths() {
       {"is_causal", full() & ~(~causal()), 12, 12},
       {"is_causal", sliding_window({.right = 0}), 12, 12},
       {"is_causal", sliding_window({.left = 11, .right = 0}), 12, 12},
-      {"is_causal", causal(), 12, 7},  // queries beyond the last key see all of them
-      {"is_causal", causal(), 7, 12},
+      // LibTorch's kernels do not agree on the corner where a mask that is not square begins.
+      {"additive mask", causal(), 12, 7},
+      {"additive mask", causal(), 7, 12},
       {"no mask", full(), 12, 9},
       {"no mask", causal() | ~causal(), 12, 12},
       {"no mask", document(one_document), 12, 12},
@@ -188,7 +189,8 @@ TEST(SdpaAttentionTest, TakesTheCheapPathsExactlyWhenTheyAreEqual) {
           path.rule, {.q_len = path.q_len, .kv_len = path.kv_len, .block = block});
       const AttentionSizes sizes{.q_len = path.q_len, .kv_len = path.kv_len};
       const AttentionInputs in = random_inputs(sizes, at::kFloat);
-      EXPECT_EQ(backend("sdpa")(in.q_BTHD, in.k_BSKD, in.v_BSKE, mask).kernel, path.kernel);
+      EXPECT_EQ(backend("sdpa")(in.q_BTHD, in.k_BSKD, in.v_BSKE, mask).kernel,
+                std::string_view(path.kernel));
       expect_same(run("sdpa", in, mask), run("eager", in, mask), sizes, at::kFloat);
     }
   }
