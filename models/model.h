@@ -65,12 +65,17 @@ class Model {
                                              const Tokenizer& tokenizer,
                                              const Extras& extras) const = 0;
 
-  // Hidden states after the final norm, [B, T, D]; under sequence parallelism this rank's tokens.
-  // input: tokens int64 [B, T].
+  // [B, T, D] of the hidden states on this rank for B rows of T tokens, also between pipeline
+  // stages; under sequence parallelism this rank's tokens.
+  virtual std::vector<int64_t> hidden_shape(int64_t num_rows, int64_t num_tokens) const = 0;
+
+  // Hidden states after the final norm. input: tokens int64 [B, T]. A pipeline stage
+  // (models/placement.h) without the embedding takes the hidden states of the stage before, one
+  // without the head returns those after its last layer.
   virtual at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
                            const ForwardInputs& inputs) = 0;
 
-  // Logits [B, T, V] of hidden states [B, T, D].
+  // Logits [B, T, V] of hidden states [B, T, D]. This and the next two: only where the head is.
   virtual at::Tensor head(const at::Tensor& hidden_BTD) = 0;
 
   // Runs `function` on hidden states and the head's weight as a segment of the block that owns the
@@ -88,8 +93,8 @@ class Model {
     return head(trunk(input, masks, inputs));
   }
 
-  // Units in the order of the forward pass: embedding, each transformer layer, the norm, the head.
-  // Addresses stay valid for the model's life.
+  // Units of this rank in the order of the forward pass: embedding, each transformer layer, the
+  // norm, the head. Addresses stay valid for the model's life.
   virtual std::vector<Block*> blocks() = 0;
 
   // Every place where this model attends, in the order of the forward pass. Addresses stay valid

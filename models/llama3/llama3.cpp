@@ -41,9 +41,12 @@ InitSpec head_init(int64_t dim) {
 }
 
 struct Attention {
-  Attention(const Llama3Config& config, const AttentionOp& op, const TensorParallel& tp,
+  Attention(const Llama3Config& config, const AttentionOp& op, const ModelPlacement& placement,
             Block& block, double output_std)
-      : head_dim(config.head_dim), inner_attention(op) {
+      : head_dim(config.head_dim),
+        inner_attention(op),
+        weight_gradients(placement.weight_gradients) {
+    const TensorParallel& tp = placement.tensor;
     const int64_t q_dim = config.n_heads * head_dim, kv_dim = config.n_kv_heads * head_dim;
     const std::string prefix = block.name + ".attention.";
     declare(block, wq, prefix + "wq.weight", tp.cut({q_dim, config.dim}, kByRows),
@@ -58,22 +61,25 @@ struct Attention {
 
   Tensor forward(const Tensor& x_BTD, const BlockMask& mask, const RopeTable& rope,
                  const AttentionArgs& args) const {
-    const Tensor q_BTHE = project(x_BTD, wq).unflatten(-1, {-1, head_dim});
-    const Tensor k_BTKE = project(x_BTD, wk).unflatten(-1, {-1, head_dim});
-    const Tensor v_BTKE = project(x_BTD, wv).unflatten(-1, {-1, head_dim});
+    const Tensor q_BTHE = project(x_BTD, wq, weight_gradients).unflatten(-1, {-1, head_dim});
+    const Tensor k_BTKE = project(x_BTD, wk, weight_gradients).unflatten(-1, {-1, head_dim});
+    const Tensor v_BTKE = project(x_BTD, wv, weight_gradients).unflatten(-1, {-1, head_dim});
     const AttentionOutput attended = inner_attention(
         apply_rope(q_BTHE, rope), apply_rope(k_BTKE, rope), v_BTKE, mask, {.args = args});
-    return project(attended.out_BTHE.flatten(-2), wo);
+    return project(attended.out_BTHE.flatten(-2), wo, weight_gradients);
   }
 
   int64_t head_dim;
   Tensor wq, wk, wv, wo;
   AttentionOp inner_attention;
+  pipeline::WeightGradients* weight_gradients;
 };
 
 struct FeedForward {
-  FeedForward(const Llama3Config& config, const TensorParallel& tp, Block& block,
-              double output_std) {
+  FeedForward(const Llama3Config& config, const ModelPlacement& placement, Block& block,
+              double output_std)
+      : weight_gradients(placement.weight_gradients) {
+    const TensorParallel& tp = placement.tensor;
     const std::string prefix = block.name + ".feed_forward.";
     const std::vector<int64_t> up = {config.ffn_dim, config.dim},
                                down = {config.dim, config.ffn_dim};
@@ -82,9 +88,10 @@ struct FeedForward {
     declare(block, w3, prefix + "w3.weight", tp.cut(up, kByRows), linear_init(output_std));
   }
 
-  Tensor forward(const Tensor& x_BTD) const { return swiglu(x_BTD, w1, w2, w3); }
+  Tensor forward(const Tensor& x_BTD) const { return swiglu(x_BTD, w1, w2, w3, weight_gradients); }
 
   Tensor w1, w2, w3;
+  pipeline::WeightGradients* weight_gradients;
 };
 
 double layer_output_std(const Llama3Config& config, int64_t layer) {
@@ -93,13 +100,13 @@ double layer_output_std(const Llama3Config& config, int64_t layer) {
 }
 
 struct Layer {
-  Layer(const Llama3Config& config, const AttentionOp& op, const TensorParallel& parallel,
+  Layer(const Llama3Config& config, const AttentionOp& op, const ModelPlacement& placement,
         int64_t index)
       : block{.name = "layers." + std::to_string(index)},
         eps(config.norm_eps),
-        tp(parallel),
-        attention(config, op, tp, block, layer_output_std(config, index)),
-        feed_forward(config, tp, block, layer_output_std(config, index)) {
+        tp(placement.tensor),
+        attention(config, op, placement, block, layer_output_std(config, index)),
+        feed_forward(config, placement, block, layer_output_std(config, index)) {
     const InitSpec ones = InitSpec::constant(1.0);
     declare(block, attention_norm, block.name + ".attention_norm.weight", whole({config.dim}),
             ones);
@@ -131,8 +138,7 @@ void check_token_range(const Tensor& tokens_BT, int64_t vocab_size) {
               " (vocab_size ", vocab_size, ")");
 }
 
-void check_forward_inputs(const Llama3Config& config, const Tensor& tokens_BT,
-                          const Tensor& positions_BT) {
+void check_tokens(const Llama3Config& config, const Tensor& tokens_BT, const Tensor& positions_BT) {
   TORCH_CHECK(tokens_BT.defined() && tokens_BT.dim() == 2 && tokens_BT.scalar_type() == at::kLong,
               "tokens are ", tokens_BT.toString(), " ",
               tokens_BT.defined() ? tokens_BT.sizes() : at::IntArrayRef(),
@@ -147,6 +153,14 @@ void check_forward_inputs(const Llama3Config& config, const Tensor& tokens_BT,
   check_token_range(tokens_BT, config.vocab_size);
 }
 
+// What a stage without the embedding takes from the stage before.
+void check_hidden_states(const Tensor& hidden_BTD, const Tensor& positions_BT,
+                         at::IntArrayRef shape) {
+  TORCH_CHECK(hidden_BTD.defined() && hidden_BTD.sizes() == shape, "hidden states are ",
+              hidden_BTD.defined() ? hidden_BTD.sizes() : at::IntArrayRef(), ", expected ", shape,
+              " for positions ", positions_BT.sizes());
+}
+
 void check_tensor_parallel(const Llama3Config& config, const TensorParallel& tp) {
   tp.check_divides("n_heads", config.n_heads);
   tp.check_divides("n_kv_heads", config.n_kv_heads);
@@ -155,30 +169,69 @@ void check_tensor_parallel(const Llama3Config& config, const TensorParallel& tp)
               " ranks: vocab_size is ", config.vocab_size, "; expected at least a row for each");
 }
 
+// The modules to build, checked.
+pipeline::StageModules stage_of(const Llama3Config& config, const ModelPlacement& placement) {
+  const pipeline::StageModules stage = placement.stage.value_or(
+      pipeline::StageModules{.embedding = true, .end_layer = config.n_layers, .head = true});
+  TORCH_CHECK(0 <= stage.first_layer && stage.first_layer <= stage.end_layer &&
+                  stage.end_layer <= config.n_layers,
+              "llama3: the stage has layers ", stage.first_layer, " to ", stage.end_layer,
+              " (exclusive), expected some of 0 to ", config.n_layers);
+  TORCH_CHECK(stage.embedding || stage.head || stage.num_layers() > 0,
+              "llama3: the stage has no module, expected the embedding, a layer or the head");
+  return stage;
+}
+
 }  // namespace
 
 struct Llama3::Modules {
-  Modules(const Llama3Config& config, const AttentionOp& op, const TensorParallel& parallel)
-      : tp(parallel), vocabulary(tp.vocabulary(config.vocab_size)) {
+  Modules(const Llama3Config& config, const AttentionOp& op, const ModelPlacement& placement)
+      : stage(stage_of(config, placement)),
+        tp(placement.tensor),
+        vocabulary(tp.vocabulary(config.vocab_size)) {
     const TensorPart vocabulary_rows = tp.cut({config.vocab_size, config.dim}, kByRows);
-    // A tied embedding starts as the head: with N(0, 1) the first logits would have a deviation of
-    // sqrt(dim).
-    declare(embedding_block, tok_embeddings, "tok_embeddings.weight", vocabulary_rows,
-            config.tied_embeddings ? head_init(config.dim) : InitSpec::normal(1.0));
-    for (int64_t i = 0; i < config.n_layers; ++i) layers.emplace_back(config, op, tp, i);
+    const bool tied_head = stage.head && config.tied_embeddings;
+    if (stage.embedding || (tied_head && placement.tied_embedding == nullptr)) {
+      // A tied embedding starts as the head: with N(0, 1) the first logits would have a deviation
+      // of sqrt(dim).
+      declare(embedding_block, tok_embeddings, "tok_embeddings.weight", vocabulary_rows,
+              config.tied_embeddings ? head_init(config.dim) : InitSpec::normal(1.0));
+    }
+    for (int64_t i = stage.first_layer; i < stage.end_layer; ++i) {
+      layers.emplace_back(config, op, placement, i);
+    }
+    if (!stage.head) return;
     declare(norm_block, norm, "norm.weight", whole({config.dim}), InitSpec::constant(1.0));
-    if (!config.tied_embeddings) {
+    if (!tied_head) {
+      head_block = &output_block;
       declare(output_block, output, "output.weight", vocabulary_rows, head_init(config.dim));
+    } else {
+      const bool is_elsewhere = !tok_embeddings.defined();
+      head_block = is_elsewhere ? placement.tied_embedding : &embedding_block;
     }
   }
   Modules(const Modules&) = delete;
 
-  bool tied() const { return !output.defined(); }
-  const Tensor& head_weight() const { return tied() ? tok_embeddings : output; }
+  std::vector<Block*> blocks() {
+    std::vector<Block*> blocks;
+    if (stage.embedding) blocks.push_back(&embedding_block);
+    for (Layer& layer : layers) blocks.push_back(&layer.block);
+    if (stage.head) blocks.push_back(&norm_block);
+    if (output.defined()) blocks.push_back(&output_block);
+    const bool has_copy = tok_embeddings.defined() && !stage.embedding;
+    if (has_copy) blocks.push_back(&embedding_block);
+    return blocks;
+  }
 
-  // A tied head runs as a segment of the embedding's block, which owns the weight.
-  Block& head_block() { return tied() ? embedding_block : output_block; }
+  const Tensor& head_weight() const {
+    TORCH_CHECK(stage.head, "llama3: this stage has no head");
+    return *head_block->slots.front().tensor;
+  }
 
+  // Of any parameter of this stage: all have one type and place.
+  const Tensor& some_parameter() { return *blocks().front()->slots.front().tensor; }
+
+  pipeline::StageModules stage;
   TensorParallel tp;
   VocabularyPart vocabulary;
   Block embedding_block{.name = "tok_embeddings"};
@@ -188,6 +241,9 @@ struct Llama3::Modules {
   Tensor norm;
   Block output_block{.name = "output"};
   Tensor output;
+
+  // Whose segment the head runs as: the one that owns its weight. Tied, that is the embedding's.
+  Block* head_block = nullptr;
 };
 
 Llama3::Llama3(const Llama3Config& config, const AttentionOp& attention,
@@ -195,7 +251,7 @@ Llama3::Llama3(const Llama3Config& config, const AttentionOp& attention,
     : config_(config) {
   config_.check();
   check_tensor_parallel(config_, placement.tensor);
-  modules_ = std::make_unique<Modules>(config_, attention, placement.tensor);
+  modules_ = std::make_unique<Modules>(config_, attention, placement);
 }
 
 Llama3::~Llama3() = default;
@@ -211,27 +267,42 @@ AttentionMasks Llama3::get_attention_masks(const CreateMaskFn& create_mask_fn, c
   return {{kGlobalMask, create_mask_fn(rule, shape)}};
 }
 
-Tensor Llama3::trunk(const Tensor& tokens_BT, const AttentionMasks& masks,
+std::vector<int64_t> Llama3::hidden_shape(int64_t num_rows, int64_t num_tokens) const {
+  const TensorParallel& tp = modules_->tp;
+  return {num_rows, tp.cuts_sequence() ? num_tokens / tp.size() : num_tokens, config_.dim};
+}
+
+Tensor Llama3::trunk(const Tensor& input, const AttentionMasks& masks,
                      const ForwardInputs& inputs) {
-  check_forward_inputs(config_, tokens_BT, inputs.positions_BT);
   Modules& m = *modules_;
-  TORCH_CHECK(!m.tok_embeddings.is_meta(),
+  if (m.stage.embedding) {
+    check_tokens(config_, input, inputs.positions_BT);
+  } else {
+    const Tensor& positions_BT = inputs.positions_BT;
+    check_hidden_states(input, positions_BT,
+                        hidden_shape(positions_BT.size(0), positions_BT.size(1)));
+  }
+  TORCH_CHECK(!m.some_parameter().is_meta(),
               "llama3: the parameters are on the meta device; materialise them before a forward");
   const BlockMask mask = masks.at(kGlobalMask);
   const at::ScalarType rope_type =
-      m.tok_embeddings.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      m.some_parameter().scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const RopeTable rope = rope_table(inputs.positions_BT, config_.head_dim, config_.rope_theta,
                                     config_.rope_scaling, rope_type);
 
-  Tensor h_BTD = run_segment(m.embedding_block, tokens_BT, [&m](const Tensor& tokens) {
-    return m.tp.leave(embed_part(tokens, m.tok_embeddings, m.vocabulary));
-  });
+  Tensor h_BTD = input;
+  if (m.stage.embedding) {
+    h_BTD = run_segment(m.embedding_block, input, [&m](const Tensor& tokens_BT) {
+      return m.tp.leave(embed_part(tokens_BT, m.tok_embeddings, m.vocabulary));
+    });
+  }
   for (Layer& layer : m.layers) {
     h_BTD = run_segment(layer.block, h_BTD,
                         [&layer, mask, rope, args = inputs.attention_args](const Tensor& x_BTD) {
                           return layer.forward(x_BTD, mask, rope, args);
                         });
   }
+  if (!m.stage.head) return h_BTD;
   return run_segment(m.norm_block, h_BTD, [&m, eps = config_.norm_eps](const Tensor& x_BTD) {
     return rms_normalize(x_BTD, m.norm, eps);
   });
@@ -239,7 +310,8 @@ Tensor Llama3::trunk(const Tensor& tokens_BT, const AttentionMasks& masks,
 
 Tensor Llama3::with_head(const Tensor& hidden_BTD, const HeadFn& function) {
   Modules& m = *modules_;
-  return run_segment(m.head_block(), hidden_BTD, [&m, function](const Tensor& x_BTD) {
+  TORCH_CHECK(m.stage.head, "llama3: this stage has no head");
+  return run_segment(*m.head_block, hidden_BTD, [&m, function](const Tensor& x_BTD) {
     return function(m.tp.enter(x_BTD), m.head_weight(), m.vocabulary);
   });
 }
@@ -253,13 +325,7 @@ Tensor Llama3::head(const Tensor& hidden_BTD) {
 
 Tensor Llama3::head_weight() const { return modules_->head_weight(); }
 
-std::vector<Block*> Llama3::blocks() {
-  std::vector<Block*> blocks = {&modules_->embedding_block};
-  for (Layer& layer : modules_->layers) blocks.push_back(&layer.block);
-  blocks.push_back(&modules_->norm_block);
-  if (!modules_->tied()) blocks.push_back(&modules_->output_block);
-  return blocks;
-}
+std::vector<Block*> Llama3::blocks() { return modules_->blocks(); }
 
 std::vector<AttentionSite> Llama3::attention_sites() {
   std::vector<AttentionSite> sites;

@@ -75,8 +75,9 @@ class Llama3 final : public Model {
  public:
   // On the meta device; attention is what every layer owns as its inner_attention. Tensor
   // parallelism cuts wq, wk, wv, w1, w3 by rows and wo, w2 by columns; embedding and head by rows
-  // of the vocabulary, unevenly where it does not divide. Throws c10::Error when heads, key/value
-  // heads or ffn_dim do not divide by its ranks.
+  // of the vocabulary, unevenly where it does not divide. A pipeline stage builds only its own
+  // modules. Throws c10::Error when heads, key/value heads or ffn_dim do not divide by the tensor
+  // ranks, and for a stage without modules or with layers that do not exist.
   Llama3(const Llama3Config& config, const AttentionOp& attention,
          const ModelPlacement& placement = {});
   ~Llama3() override;
@@ -85,6 +86,7 @@ class Llama3 final : public Model {
   AttentionMasks get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,
                                      const Tokenizer& tokenizer,
                                      const Extras& extras) const override;
+  std::vector<int64_t> hidden_shape(int64_t num_rows, int64_t num_tokens) const override;
   at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
                    const ForwardInputs& inputs) override;
   at::Tensor head(const at::Tensor& hidden_BTD) override;
