@@ -321,6 +321,17 @@ void ShardedParameters::finish_gradients() {
   }
 }
 
+void ShardedParameters::reduce_gradients(const std::vector<Block*>& blocks) {
+  TORCH_INTERNAL_ASSERT(reduces_at_end());
+  for (size_t u = 0; u < impl_->units.size(); ++u) {
+    if (std::find(blocks.begin(), blocks.end(), impl_->blocks[u]) == blocks.end()) continue;
+    impl_->units[u].start_reduction();
+    impl_->units[u].finish_reduction();
+  }
+}
+
+bool ShardedParameters::reduces_at_end() const { return impl_->options.reduce_at_end; }
+
 void ShardedParameters::share_gradient(const std::string& name, const ProcessGroup& group) {
   for (LocalPart& part : impl_->parts) {
     if (part.name != name) continue;

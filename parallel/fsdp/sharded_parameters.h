@@ -119,6 +119,11 @@ class ShardedParameters {
   // After the last backward: gradients() hold this rank's part of the sum over all ranks.
   void finish_gradients();
 
+  // With reduce_at_end: the gradients of these blocks are complete. Sums them over the shard group
+  // and frees the whole ones, which finish_gradients() does with all others.
+  void reduce_gradients(const std::vector<Block*>& blocks);
+  bool reduces_at_end() const;
+
   // Gradient shards of a parameter that a rank of another pipeline stage holds as well (tied
   // embeddings) are summed over `group` in finish_gradients(). Throws c10::Error for an unknown
   // name.

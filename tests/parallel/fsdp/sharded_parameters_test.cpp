@@ -109,6 +109,7 @@ std::map<std::string, Tensor> train(const World& world, const Layout& layout) {
       }
       model.loss(at::cat(rows)).backward();
     }
+    if (layout.reduce_at_end) parameters.reduce_gradients({model.blocks().back()});  // one early
     parameters.finish_gradients();
     parameters.masters().sub_(parameters.gradients(), 1e-3);
     parameters.refresh();
