@@ -6,7 +6,12 @@ namespace tessera {
 
 ParameterStore::ParameterStore(Model& model, const ParameterStoreOptions& options, uint64_t seed,
                                const ParameterGroups& groups)
-    : ShardedParameters(model.blocks(), groups, options) {
+    : ParameterStore(model.blocks(), options, seed, groups) {}
+
+ParameterStore::ParameterStore(const std::vector<Block*>& blocks,
+                               const ParameterStoreOptions& options, uint64_t seed,
+                               const ParameterGroups& groups)
+    : ShardedParameters(blocks, groups, options) {
   for (NamedShard& shard : named(masters())) {
     initialize_shard(shard.tensor, shard.where, shard.init, seed, shard.name);
   }

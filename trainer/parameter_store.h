@@ -26,6 +26,10 @@ class ParameterStore : public ShardedParameters {
   ParameterStore(Model& model, const ParameterStoreOptions& options, uint64_t seed,
                  const ParameterGroups& groups = {});
 
+  // The same for blocks of several models: the pipeline stages of a rank.
+  ParameterStore(const std::vector<Block*>& blocks, const ParameterStoreOptions& options,
+                 uint64_t seed, const ParameterGroups& groups = {});
+
   // This rank's parts: views into `flat`, a buffer laid out like masters(), by parameter.
   NamedTensors named_views(const at::Tensor& flat) const;
   NamedTensors named_masters() const { return named_views(masters()); }

@@ -1,28 +1,24 @@
 #include "trainer/training_step.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/full_like.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <limits>
 
-#include "trainer/loss.h"
 #include "trainer/text_format.h"
 
 namespace tessera {
 namespace {
 
-// Watches the outputs of a model's blocks for as long as it lives and notes the first one that is
+// Watches the outputs of blocks for as long as it lives and notes the first one that is
 // not finite.
 class FiniteProbe {
  public:
-  explicit FiniteProbe(Model& model) : blocks_(model.blocks()) {
+  explicit FiniteProbe(std::vector<Block*> blocks) : blocks_(std::move(blocks)) {
     for (Block* block : blocks_) {
       saved_.push_back(
           std::exchange(block->callbacks.observe, [this, block](const at::Tensor& output) {
@@ -78,26 +74,17 @@ double gradient_norm(const std::vector<NamedShard>& gradients, const ProcessGrou
 TrainingStep::TrainingStep(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
                            CreateMaskFn create_mask_fn, const TrainingStepOptions& options,
                            const DeviceMesh& mesh)
-    : model_(model),
+    : TrainingStep(std::make_unique<WholeModelPasses>(model, parameters, tokenizer,
+                                                      std::move(create_mask_fn)),
+                   parameters, options, mesh) {}
+
+TrainingStep::TrainingStep(std::unique_ptr<StepPasses> passes, ParameterStore& parameters,
+                           const TrainingStepOptions& options, const DeviceMesh& mesh)
+    : passes_(std::move(passes)),
       parameters_(parameters),
-      tokenizer_(tokenizer),
-      create_mask_fn_(std::move(create_mask_fn)),
       options_(options),
       mesh_(mesh),
       optimizer_(parameters.masters(), parameters.gradients(), options.adamw) {}
-
-at::Tensor TrainingStep::loss_sum(const Batch& batch) {
-  const AttentionMasks masks =
-      model_.get_attention_masks(create_mask_fn_, batch, tokenizer_, Extras{});
-  const at::Tensor hidden_BTD =
-      model_.trunk(batch.tokens_BT, masks, {.positions_BT = batch.positions_BT});
-  return model_.with_head(hidden_BTD, [labels_BT = batch.labels_BT](
-                                          const at::Tensor& x_BTD, const at::Tensor& weight_VD,
-                                          const VocabularyPart& vocabulary) {
-    return cross_entropy_sum(x_BTD, weight_VD, labels_BT, loss_chunk_tokens(weight_VD.size(0)),
-                             vocabulary);
-  });
-}
 
 int64_t TrainingStep::count_valid_labels(const std::vector<Batch>& microbatches) const {
   int64_t count = 0;
@@ -130,14 +117,8 @@ StepResult TrainingStep::accumulate_gradients(const std::vector<Batch>& microbat
               " microbatches hold only ignored labels; expected at least one target to train on");
 
   parameters_.zero_gradients();
-  double own_sum = 0;
-  for (size_t i = 0; i < microbatches.size(); ++i) {
-    if (i + 1 == microbatches.size()) parameters_.expect_last_backward();
-    const at::Tensor sum = loss_sum(microbatches[i]);
-    const double share = 1.0 / static_cast<double>(result.num_valid_labels);
-    torch::autograd::backward({sum}, {at::full_like(sum, share)});
-    own_sum += sum.item<double>();
-  }
+  const double own_sum =
+      passes_->run(microbatches, 1.0 / static_cast<double>(result.num_valid_labels));
   parameters_.finish_gradients();
   reduce_losses(own_sum, own_labels, result);
   result.grad_norm = gradient_norm(parameters_.named(parameters_.gradients()), mesh_.model());
@@ -170,9 +151,8 @@ void TrainingStep::clip_gradients(double grad_norm) {
 // Every rank runs all of it, so that what they communicate agrees, and names what it saw itself.
 std::string TrainingStep::first_non_finite_block(const std::vector<Batch>& microbatches) {
   const std::string parameter = first_non_finite(parameters_.named_masters());
-  const at::NoGradGuard no_grad;
-  const FiniteProbe probe(model_);
-  for (const Batch& batch : microbatches) loss_sum(batch);
+  const FiniteProbe probe(passes_->blocks());
+  passes_->replay(microbatches);
   if (!parameter.empty()) return "parameter " + parameter;
   if (probe.first() == "output") return "the head (logits or cross entropy)";
   return probe.first().empty() ? "another rank" : "the output of block " + probe.first();

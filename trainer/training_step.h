@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "parallel/comm/device_mesh.h"
 #include "trainer/optimizer.h"
 #include "trainer/parameter_store.h"
+#include "trainer/step_passes.h"
 
 namespace tessera {
 
@@ -51,6 +53,10 @@ class TrainingStep {
                CreateMaskFn create_mask_fn, const TrainingStepOptions& options,
                const DeviceMesh& mesh = {});
 
+  // With passes of another kind, e.g. PipelinePasses over this rank's stages.
+  TrainingStep(std::unique_ptr<StepPasses> passes, ParameterStore& parameters,
+               const TrainingStepOptions& options, const DeviceMesh& mesh);
+
   // Runs one step on this rank's microbatches, as many on every rank, and updates the parameters.
   // Throws c10::Error when no label of the step is valid on any rank, CommError when a rank is
   // lost, and NonFiniteError, with the parameters untouched, when the loss or the gradient norm is
@@ -63,16 +69,13 @@ class TrainingStep {
   AdamW& optimizer() { return optimizer_; }
 
  private:
-  at::Tensor loss_sum(const Batch& batch);
   int64_t count_valid_labels(const std::vector<Batch>& microbatches) const;
   void reduce_losses(double own_sum, int64_t own_labels, StepResult& result) const;
   void clip_gradients(double grad_norm);
   std::string first_non_finite_block(const std::vector<Batch>& microbatches);
 
-  Model& model_;
+  std::unique_ptr<StepPasses> passes_;
   ParameterStore& parameters_;
-  const Tokenizer& tokenizer_;
-  CreateMaskFn create_mask_fn_;
   TrainingStepOptions options_;
   DeviceMesh mesh_;
   AdamW optimizer_;

@@ -1,0 +1,71 @@
+#include "trainer/pipeline_parts.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+
+namespace tessera {
+namespace {
+
+bool splits_backward(const pipeline::PipelinePlan& plan, int64_t rank) {
+  const std::vector<pipeline::Action>& actions = plan.schedule.ranks[static_cast<size_t>(rank)];
+  return std::any_of(actions.begin(), actions.end(), [](const pipeline::Action& action) {
+    return action.kind == pipeline::ActionKind::kBackwardWeight;
+  });
+}
+
+// Which ranks of the pipeline hold a parameter. Models are built on the meta device, so that those
+// of the other ranks cost a list of names.
+std::map<std::string, std::set<int64_t>> holders(const pipeline::PipelinePlan& plan,
+                                                 const MakePart& make) {
+  std::map<std::string, std::set<int64_t>> ranks;
+  for (int64_t rank = 0; rank < plan.schedule.placement.num_ranks; ++rank) {
+    const PipelineParts parts = make_pipeline_parts(plan, rank, {}, make);
+    for (const auto& model : parts.models) {
+      for (const ParameterSlot& slot : model->parameters()) ranks[slot.name].insert(rank);
+    }
+  }
+  return ranks;
+}
+
+}  // namespace
+
+std::vector<Block*> PipelineParts::blocks() const {
+  std::vector<Block*> all;
+  for (const auto& model : models) {
+    for (Block* block : model->blocks()) all.push_back(block);
+  }
+  return all;
+}
+
+PipelineParts make_pipeline_parts(const pipeline::PipelinePlan& plan, int64_t pipeline_rank,
+                                  const ModelPlacement& base, const MakePart& make) {
+  PipelineParts parts{.stages = plan.schedule.placement.stages_of(pipeline_rank)};
+  const bool defers = splits_backward(plan, pipeline_rank);
+  ModelPlacement placement = base;
+  for (const int64_t stage : parts.stages) {
+    pipeline::WeightGradients& weight_gradients = parts.weight_gradients.emplace_back();
+    placement.stage = plan.stages[static_cast<size_t>(stage)];
+    placement.weight_gradients = defers ? &weight_gradients : nullptr;
+    parts.models.push_back(make(placement));
+    if (placement.stage->embedding) {
+      placement.tied_embedding = parts.models.back()->blocks().front();
+    }
+  }
+  return parts;
+}
+
+void share_tied_gradients(const pipeline::PipelinePlan& plan, const DeviceMesh& mesh,
+                          const MakePart& make, ShardedParameters& parameters) {
+  for (const auto& [name, ranks] : holders(plan, make)) {
+    if (ranks.size() == 1 || !ranks.contains(mesh.pp().rank())) continue;
+    std::vector<int64_t> global_ranks;
+    for (const int64_t rank : ranks) {
+      global_ranks.push_back(mesh.pp().ranks()[static_cast<size_t>(rank)]);
+    }
+    parameters.share_gradient(name, mesh.world().group("pp tied", global_ranks));
+  }
+}
+
+}  // namespace tessera

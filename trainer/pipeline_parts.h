@@ -1,0 +1,48 @@
+// This rank's stages of a model that is spread over a pipeline.
+//
+//   const PipelinePlan plan = plan_pipeline({...});               // before any process group
+//   const MakePart make = [&](const ModelPlacement& p) { return make_model(request, attention, p);
+//   }; PipelineParts parts = make_pipeline_parts(plan, mesh.pp().rank(), {.tensor = ...}, make);
+//   ParameterStore parameters(parts.blocks(), {.reduce_at_end = true}, seed, groups);
+//   share_tied_gradients(plan, mesh, make, parameters);
+//   TrainingStep step(std::make_unique<PipelinePasses>(parts, plan.execution, parameters, ...),
+//   ...);
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "models/model.h"
+#include "models/placement.h"
+#include "parallel/comm/device_mesh.h"
+#include "parallel/fsdp/sharded_parameters.h"
+#include "parallel/pipeline/pipeline_plan.h"
+#include "parallel/pipeline/weight_gradients.h"
+
+namespace tessera {
+
+struct PipelineParts {
+  std::vector<int64_t> stages = {};                             // of this rank, ascending
+  std::deque<pipeline::WeightGradients> weight_gradients = {};  // one a stage; outlive the models
+  std::vector<std::unique_ptr<Model>> models = {};              // one a stage
+
+  std::vector<Block*> blocks() const;  // of all stages
+};
+
+using MakePart = std::function<std::unique_ptr<Model>(const ModelPlacement&)>;
+
+// base: what all stages have in common (tensor parallelism). Linear layers defer their weight
+// gradients only where the schedule splits backward. An embedding that is tied to a head on the
+// same rank is one parameter.
+PipelineParts make_pipeline_parts(const pipeline::PipelinePlan& plan, int64_t pipeline_rank,
+                                  const ModelPlacement& base, const MakePart& make);
+
+// Parameters that stages of several ranks hold (an embedding tied to the head of another rank):
+// their gradients are summed in parameters.finish_gradients(). Collective over the pipeline.
+void share_tied_gradients(const pipeline::PipelinePlan& plan, const DeviceMesh& mesh,
+                          const MakePart& make, ShardedParameters& parameters);
+
+}  // namespace tessera

@@ -1,0 +1,51 @@
+#include "trainer/step_passes.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full_like.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "trainer/loss.h"
+
+namespace tessera {
+
+at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor& labels_BT) {
+  return model.with_head(
+      hidden_BTD, [labels_BT](const at::Tensor& x_BTD, const at::Tensor& weight_VD,
+                              const VocabularyPart& vocabulary) {
+        return cross_entropy_sum(x_BTD, weight_VD, labels_BT, loss_chunk_tokens(weight_VD.size(0)),
+                                 vocabulary);
+      });
+}
+
+WholeModelPasses::WholeModelPasses(Model& model, ParameterStore& parameters,
+                                   const Tokenizer& tokenizer, CreateMaskFn create_mask_fn)
+    : model_(model),
+      parameters_(parameters),
+      tokenizer_(tokenizer),
+      create_mask_fn_(std::move(create_mask_fn)) {}
+
+at::Tensor WholeModelPasses::forward(const Batch& batch) {
+  const AttentionMasks masks =
+      model_.get_attention_masks(create_mask_fn_, batch, tokenizer_, Extras{});
+  const at::Tensor hidden_BTD =
+      model_.trunk(batch.tokens_BT, masks, {.positions_BT = batch.positions_BT});
+  return loss_sum(model_, hidden_BTD, batch.labels_BT);
+}
+
+double WholeModelPasses::run(const std::vector<Batch>& microbatches, double loss_gradient) {
+  double losses = 0;
+  for (size_t i = 0; i < microbatches.size(); ++i) {
+    if (i + 1 == microbatches.size()) parameters_.expect_last_backward();
+    const at::Tensor loss = forward(microbatches[i]);
+    torch::autograd::backward({loss}, {at::full_like(loss, loss_gradient)});
+    losses += loss.item<double>();
+  }
+  return losses;
+}
+
+void WholeModelPasses::replay(const std::vector<Batch>& microbatches) {
+  const at::NoGradGuard no_grad;
+  for (const Batch& batch : microbatches) forward(batch);
+}
+
+}  // namespace tessera
