@@ -5,12 +5,13 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
-#include <mutex>
+#include <memory>
 
 #include "attention/registry.h"
 #include "data/packing.h"
 #include "parallel/activation_checkpoint.h"
 #include "tests/support/run_ranks.h"
+#include "trainer/pipeline_passes.h"
 #include "trainer/training_step.h"
 
 namespace tessera::testing {
@@ -18,38 +19,34 @@ namespace {
 
 using Tensors = std::map<std::string, at::Tensor>;
 
-// Rows [first, first + num_rows) of an endless order; documents of 1 to 17 tokens.
-Batch rows_of(const ParityProblem& problem, int64_t first, int64_t num_rows) {
-  std::vector<std::vector<int64_t>> documents;
-  int64_t state = 7;
-  for (int64_t total = 0; total < (first + num_rows + 1) * (problem.seq_len + 1);
-       total += static_cast<int64_t>(documents.back().size())) {
-    std::vector<int64_t> document(static_cast<size_t>(1 + state % 17));
-    for (int64_t& token : document) {
-      state = (state * 29 + 11) % 1009;
-      token = state % problem.model.vocab_size;
-    }
-    documents.push_back(std::move(document));
+// The part of a whole tensor that a shard is.
+at::Tensor place_of(const NamedShard& shard, const at::Tensor& whole) {
+  at::Tensor place = whole;
+  for (size_t dim = 0; dim < shard.where.offset.size(); ++dim) {
+    const auto d = static_cast<int64_t>(dim);
+    place = place.narrow(d, shard.where.offset[dim], shard.tensor.size(d));
   }
-  return pack_documents(documents, problem.seq_len).rows(first, first + num_rows);
+  return place;
 }
 
-// Whole tensors from every rank's parts, the same on all ranks.
-Tensors whole_tensors(const std::vector<NamedShard>& shards, const DeviceMesh& mesh) {
+// Whole tensors from every rank's parts, the same on all ranks, also of parameters that only other
+// ranks hold parts of.
+Tensors whole_tensors(const std::vector<NamedShard>& shards, const ParityProblem& problem,
+                      const DeviceMesh& mesh) {
   Tensors wholes;
+  Llama3 all(problem.model, AttentionRegistry::with_builtins().make(problem.attention));
+  for (const ParameterSlot& slot : all.parameters()) {
+    wholes[slot.name] = at::zeros(slot.tensor->sizes(), problem.dtype);
+  }
   for (const NamedShard& shard : shards) {
-    at::Tensor whole = at::zeros(shard.where.global_shape, shard.tensor.options());
-    if (shard.is_counted && shard.tensor.numel() > 0) {
-      at::Tensor place = whole;
-      for (size_t dim = 0; dim < shard.where.offset.size(); ++dim) {
-        const auto d = static_cast<int64_t>(dim);
-        place = place.narrow(d, shard.where.offset[dim], shard.tensor.size(d));
-      }
-      place.copy_(shard.tensor);
-    }
-    wholes[shard.name] = whole;
+    const bool fills = shard.is_counted && shard.tensor.numel() > 0;
+    if (fills) place_of(shard, wholes.at(shard.name)).copy_(shard.tensor);
   }
   for (auto& [name, whole] : wholes) mesh.model().all_reduce(whole).wait();
+  for (const NamedShard& shard : shards) {
+    if (shard.tensor.numel() == 0) continue;
+    EXPECT_TRUE(at::equal(shard.tensor, place_of(shard, wholes.at(shard.name)))) << shard.name;
+  }
   return wholes;
 }
 
@@ -59,41 +56,90 @@ std::vector<Batch> microbatches_of(const ParityProblem& problem, const ParityLay
   std::vector<Batch> batches;
   for (int64_t m = 0; m < layout.num_microbatches; ++m) {
     const int64_t place = m * mesh.num_batch_ranks() + mesh.batch_index();
-    batches.push_back(rows_of(problem, step * problem.num_rows + place * rows, rows));
+    batches.push_back(parity_rows(problem, step * problem.num_rows + place * rows, rows));
   }
   return batches;
 }
 
+pipeline::PipelinePlan pipeline_plan(const ParityProblem& problem, const ParityLayout& layout) {
+  return pipeline::plan_pipeline({.num_ranks = layout.dims.pp,
+                                  .num_layers = problem.model.n_layers,
+                                  .num_microbatches = layout.pipeline_microbatches,
+                                  .schedule = layout.schedule,
+                                  .own = layout.own_schedule});
+}
+
+// What one rank trains: all of the model, as a pipeline of one stage where pp is 1.
+class RankTraining {
+ public:
+  RankTraining(const DeviceMesh& mesh, const ParityLayout& layout, const ParityProblem& problem) {
+    const AttentionOp attention = AttentionRegistry::with_builtins().make(problem.attention);
+    const MakePart make = [&](const ModelPlacement& placement) {
+      return std::make_unique<Llama3>(problem.model, attention, placement);
+    };
+    const ModelPlacement base{.tensor = TensorParallel(mesh.tp(), layout.sequence_parallel)};
+    const bool is_pipeline = layout.dims.pp > 1;
+    const ParameterStoreOptions options{.master_dtype = problem.dtype,
+                                        .compute_dtype = problem.dtype,
+                                        .reshard_after_forward = layout.reshard_after_forward,
+                                        .reduce_at_end = is_pipeline,
+                                        .sum_whole_gradients_over_tensor = layout.sequence_parallel,
+                                        .bucket_bytes = 20000};
+    const ParameterGroups groups{
+        .shard = mesh.shard(), .replicate = mesh.replicate(), .tensor = mesh.tp()};
+    const TrainingStepOptions step_options{.max_norm = 1.0, .adamw = {}};
+    if (!is_pipeline) {
+      parts_.models.push_back(make(base));
+      Model& model = *parts_.models.front();
+      checkpoint_every_nth_layer(model.blocks(), layout.recompute_every);
+      parameters_ = std::make_unique<ParameterStore>(model, options, kSeed, groups);
+      step_ = std::make_unique<TrainingStep>(model, *parameters_, tokenizer_, layout.create_mask_fn,
+                                             step_options, mesh);
+      return;
+    }
+    const pipeline::PipelinePlan plan = pipeline_plan(problem, layout);
+    parts_ = make_pipeline_parts(plan, mesh.pp().rank(), base, make);
+    checkpoint_every_nth_layer(parts_.blocks(), layout.recompute_every);
+    parameters_ = std::make_unique<ParameterStore>(parts_.blocks(), options, kSeed, groups);
+    share_tied_gradients(plan, mesh, make, *parameters_);
+    step_ = std::make_unique<TrainingStep>(
+        std::make_unique<PipelinePasses>(parts_, plan.execution, *parameters_, tokenizer_,
+                                         layout.create_mask_fn, mesh.pp()),
+        *parameters_, step_options, mesh);
+  }
+
+  ParameterStore& parameters() { return *parameters_; }
+  TrainingStep& step() { return *step_; }
+
+ private:
+  static constexpr uint64_t kSeed = 3;
+  ByteTokenizer tokenizer_;
+  PipelineParts parts_;
+  std::unique_ptr<ParameterStore> parameters_;
+  std::unique_ptr<TrainingStep> step_;
+};
+
 ParityRun train_one_rank(const World& world, const ParityLayout& layout,
                          const ParityProblem& problem) {
   const DeviceMesh mesh(world, layout.dims);
-  const AttentionOp attention = AttentionRegistry::with_builtins().make(problem.attention);
-  Llama3 model(problem.model, attention,
-               {.tensor = TensorParallel(mesh.tp(), layout.sequence_parallel)});
-  checkpoint_every_nth_layer(model.blocks(), layout.recompute_every);
-  ParameterStore parameters(
-      model,
-      {.master_dtype = problem.dtype,
-       .compute_dtype = problem.dtype,
-       .reshard_after_forward = layout.reshard_after_forward,
-       .sum_whole_gradients_over_tensor = layout.sequence_parallel,
-       .bucket_bytes = 20000},
-      /*seed=*/3, {.shard = mesh.shard(), .replicate = mesh.replicate(), .tensor = mesh.tp()});
-  const ByteTokenizer tokenizer;
-  TrainingStep step(model, parameters, tokenizer, create_block_mask, {.max_norm = 1.0, .adamw = {}},
-                    mesh);
+  RankTraining training(mesh, layout, problem);
+  const ParameterStore& parameters = training.parameters();
+  const auto wholes = [&](const at::Tensor& flat) {
+    return whole_tensors(parameters.named(flat), problem, mesh);
+  };
 
   ParityRun run;
-  run.initial_weights = whole_tensors(parameters.named(parameters.masters()), mesh);
-  step.accumulate_gradients(microbatches_of(problem, layout, mesh, 0));
-  run.gradients = whole_tensors(parameters.named(parameters.gradients()), mesh);
+  run.initial_weights = wholes(parameters.masters());
+  training.step().accumulate_gradients(microbatches_of(problem, layout, mesh, 0));
+  run.gradients = wholes(parameters.gradients());
   for (int64_t s = 0; s < problem.num_steps; ++s) {
-    const StepResult result = step.run(microbatches_of(problem, layout, mesh, s), 1e-2);
+    const StepResult result = training.step().run(microbatches_of(problem, layout, mesh, s), 1e-2);
     run.losses.push_back(result.loss);
     run.max_losses.push_back(result.max_loss);
     run.grad_norms.push_back(result.grad_norm);
+    run.num_valid_labels.push_back(result.num_valid_labels);
   }
-  run.weights = whole_tensors(parameters.named(parameters.masters()), mesh);
+  run.weights = wholes(parameters.masters());
   return run;
 }
 
@@ -133,19 +179,38 @@ Llama3Config parity_model() {
   return config;
 }
 
+// Documents of 1 to 17 tokens.
+Batch parity_rows(const ParityProblem& problem, int64_t first, int64_t num_rows) {
+  std::vector<std::vector<int64_t>> documents;
+  int64_t state = 7;
+  for (int64_t total = 0; total < (first + num_rows + 1) * (problem.seq_len + 1);
+       total += static_cast<int64_t>(documents.back().size())) {
+    std::vector<int64_t> document(static_cast<size_t>(1 + state % 17));
+    for (int64_t& token : document) {
+      state = (state * 29 + 11) % 1009;
+      token = state % problem.model.vocab_size;
+    }
+    documents.push_back(std::move(document));
+  }
+  return pack_documents(documents, problem.seq_len).rows(first, first + num_rows);
+}
+
 ParityRun train_on_ranks(const ParityLayout& layout, const ParityProblem& problem) {
-  ParityRun first;
-  std::vector<std::vector<double>> losses(static_cast<size_t>(layout.num_ranks));
+  std::vector<ParityRun> runs(static_cast<size_t>(layout.num_ranks));
   run_ranks(layout.num_ranks, [&](const World& world) {
-    ParityRun run = train_one_rank(world, layout, problem);
-    losses[static_cast<size_t>(world.rank())] = run.losses;
-    if (world.rank() == 0) first = std::move(run);
+    runs[static_cast<size_t>(world.rank())] = train_one_rank(world, layout, problem);
   });
-  for (const std::vector<double>& of_rank : losses) EXPECT_EQ(of_rank, first.losses);
-  return first;
+  for (const ParityRun& run : runs) {
+    EXPECT_EQ(run.losses, runs.front().losses);
+    EXPECT_EQ(run.max_losses, runs.front().max_losses);
+    EXPECT_EQ(run.grad_norms, runs.front().grad_norms);
+    EXPECT_EQ(run.num_valid_labels, runs.front().num_valid_labels);
+  }
+  return std::move(runs.front());
 }
 
 void expect_parity(const ParityRun& got, const ParityRun& expected, double tolerance) {
+  EXPECT_EQ(got.num_valid_labels, expected.num_valid_labels);
   expect_close(got.losses, expected.losses, tolerance, "loss");
   expect_close(got.grad_norms, expected.grad_norms, tolerance, "gradient norm");
   expect_close(got.gradients, expected.gradients, tolerance, "gradient");

@@ -6,11 +6,14 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "attention/block_mask.h"
 #include "models/llama3/llama3.h"
 #include "parallel/comm/parallel_dims.h"
+#include "parallel/pipeline/schedule.h"
 
 namespace tessera::testing {
 
@@ -35,18 +38,30 @@ struct ParityLayout {
   bool sequence_parallel = true;
   int64_t recompute_every = 0;
   bool reshard_after_forward = true;
+
+  // With dims.pp > 1: each of the num_microbatches is cut into so many again, of the pipeline.
+  std::string schedule = "1F1B";
+  std::optional<pipeline::Schedule> own_schedule = {};  // instead
+  int64_t pipeline_microbatches = 1;
+
+  CreateMaskFn create_mask_fn = create_block_mask;
 };
 
 struct ParityRun {
   std::vector<double> losses;
   std::vector<double> max_losses;
   std::vector<double> grad_norms;
+  std::vector<int64_t> num_valid_labels;
   std::map<std::string, at::Tensor> gradients;        // whole, of the first step, before clipping
   std::map<std::string, at::Tensor> initial_weights;  // whole
   std::map<std::string, at::Tensor> weights;          // whole, after the last step
 };
 
-// Runs the layout's ranks as threads; checks that all of them report the same.
+// Rows [first, first + num_rows) of the endless order that a problem trains on.
+Batch parity_rows(const ParityProblem& problem, int64_t first, int64_t num_rows);
+
+// Runs the layout's ranks as threads; checks that all of them report the same, and that parameters
+// which several ranks hold are the same bits on all.
 ParityRun train_on_ranks(const ParityLayout& layout, const ParityProblem& problem);
 
 // Losses, gradient norms, every gradient and every weight, relative to the largest of each tensor;

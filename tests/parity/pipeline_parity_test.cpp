@@ -1,0 +1,242 @@
+// Pipeline parallelism: every schedule, and its products with the other axes, equal one rank in
+// loss, every gradient and every weight.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "parallel/pipeline/make_schedule.h"
+#include "parallel/pipeline/microbatches.h"
+#include "parallel/pipeline/schedule_csv.h"
+#include "tests/parity/parity.h"
+#include "tests/support/run_ranks.h"
+#include "trainer/pipeline_passes.h"
+#include "trainer/training_step.h"
+
+namespace tessera::testing {
+namespace {
+
+constexpr double kTolerance = 1e-9;
+
+// Eight stages fit: the first holds the embedding alone, the last the norm and the head alone.
+ParityProblem problem_of(int64_t num_rows, bool tied) {
+  ParityProblem problem{
+      .model = parity_model(), .num_rows = num_rows, .seq_len = 12, .num_steps = 2};
+  problem.model.n_layers = 6;
+  problem.model.tied_embeddings = tied;
+  return problem;
+}
+
+// One rank's run of each problem, made once.
+const ParityRun& one_rank(int64_t num_rows, bool tied) {
+  static std::map<std::pair<int64_t, bool>, ParityRun> runs;
+  const auto [place, is_new] = runs.try_emplace({num_rows, tied});
+  if (is_new) place->second = train_on_ranks({}, problem_of(num_rows, tied));
+  return place->second;
+}
+
+struct ScheduleCase {
+  const char* schedule;
+  int64_t num_ranks;
+  int64_t num_microbatches;
+  bool tied;
+};
+
+void PrintTo(const ScheduleCase& c, std::ostream* out) {
+  *out << c.schedule << "_" << c.num_ranks << "_ranks_" << c.num_microbatches;
+}
+
+// From as many microbatches as ranks to three times as many, as far as the schedule takes them.
+// Rows are microbatches: each has a mask and a number of valid labels of its own.
+const ScheduleCase kSchedules[] = {
+    {"GPipe", 2, 2, false},
+    {"GPipe", 2, 5, true},
+    {"GPipe", 4, 6, false},
+    {"1F1B", 2, 2, true},
+    {"1F1B", 2, 6, false},
+    {"1F1B", 4, 4, true},
+    {"1F1B", 4, 12, false},
+    {"Interleaved1F1B", 2, 4, true},
+    {"Interleaved1F1B", 4, 8, false},
+    {"LoopedBFS", 2, 3, false},
+    {"LoopedBFS", 4, 5, true},
+    {"InterleavedZeroBubble", 2, 2, false},
+    {"InterleavedZeroBubble", 2, 6, true},
+    {"InterleavedZeroBubble", 4, 8, false},
+    {"ZBVZeroBubble", 2, 2, true},
+    {"ZBVZeroBubble", 2, 6, false},
+    {"ZBVZeroBubble", 4, 4, false},
+    {"ZBVZeroBubble", 4, 12, true},
+    {"DualPipeV", 2, 4, false},
+    {"DualPipeV", 2, 6, true},
+    {"DualPipeV", 4, 8, true},
+    {"DualPipeV", 4, 12, false},
+};
+
+class ScheduleParity : public ::testing::TestWithParam<ScheduleCase> {};
+
+TEST_P(ScheduleParity, EqualsOneRank) {
+  const ScheduleCase& c = GetParam();
+  const ParityLayout layout{.dims = {.pp = c.num_ranks},
+                            .num_ranks = c.num_ranks,
+                            .schedule = c.schedule,
+                            .pipeline_microbatches = c.num_microbatches};
+  expect_parity(train_on_ranks(layout, problem_of(c.num_microbatches, c.tied)),
+                one_rank(c.num_microbatches, c.tied), kTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Schedules, ScheduleParity, ::testing::ValuesIn(kSchedules),
+                         [](const auto& info) {
+                           return "_" + std::string(info.param.schedule) + "_" +
+                                  std::to_string(info.param.num_ranks) + "_" +
+                                  std::to_string(info.param.num_microbatches) +
+                                  (info.param.tied ? "_tied" : "");
+                         });
+
+struct ProductCase {
+  const char* name;
+  bool tied;
+  ParityLayout layout;
+};
+
+void PrintTo(const ProductCase& c, std::ostream* out) { *out << c.name; }
+
+constexpr int64_t kProductRows = 16;
+
+const ProductCase kProducts[] = {
+    {"accumulation",
+     true,
+     {.dims = {.pp = 2}, .num_ranks = 2, .num_microbatches = 2, .pipeline_microbatches = 4}},
+    {"checkpointing",
+     false,
+     {.dims = {.pp = 2},
+      .num_ranks = 2,
+      .recompute_every = 1,
+      .schedule = "InterleavedZeroBubble",
+      .pipeline_microbatches = 4}},
+    {"uneven_microbatches", true, {.dims = {.pp = 2}, .num_ranks = 2, .pipeline_microbatches = 5}},
+    {"ddp",
+     false,
+     {.dims = {.dp_replicate = 2, .pp = 2}, .num_ranks = 4, .pipeline_microbatches = 4}},
+    {"fsdp",
+     true,
+     {.dims = {.pp = 2},
+      .num_ranks = 4,
+      .num_microbatches = 2,
+      .schedule = "ZBVZeroBubble",
+      .pipeline_microbatches = 4}},
+    {"fsdp_no_reshard",
+     false,
+     {.dims = {.pp = 2},
+      .num_ranks = 4,
+      .recompute_every = 2,
+      .reshard_after_forward = false,
+      .schedule = "InterleavedZeroBubble",
+      .pipeline_microbatches = 4}},
+    {"tp", true, {.dims = {.tp = 2, .pp = 2}, .num_ranks = 4, .pipeline_microbatches = 4}},
+    {"tp_no_sequence",
+     false,
+     {.dims = {.tp = 2, .pp = 2},
+      .num_ranks = 4,
+      .sequence_parallel = false,
+      .schedule = "DualPipeV",
+      .pipeline_microbatches = 4}},
+    {"fsdp_tp",
+     true,
+     {.dims = {.tp = 2, .pp = 2},
+      .num_ranks = 8,
+      .recompute_every = 2,
+      .schedule = "InterleavedZeroBubble",
+      .pipeline_microbatches = 4}},
+};
+
+class PipelineProducts : public ::testing::TestWithParam<ProductCase> {};
+
+TEST_P(PipelineProducts, EqualOneRank) {
+  const ProductCase& c = GetParam();
+  expect_parity(train_on_ranks(c.layout, problem_of(kProductRows, c.tied)),
+                one_rank(kProductRows, c.tied), kTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Products, PipelineProducts, ::testing::ValuesIn(kProducts),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// A schedule of one's own: 1F1B whose second rank waits with its first backward.
+TEST(PipelineParity, ScheduleFromCsv) {
+  const pipeline::Schedule own = pipeline::read_schedule_csv(
+      "0F0,0F1,0F2,0B0,0B1,0B2\n"
+      ",1F0,1F1,1I0,1F2,1W0,1B1,1B2\n");
+  const ParityLayout layout{
+      .dims = {.pp = 2}, .num_ranks = 2, .own_schedule = own, .pipeline_microbatches = 3};
+  expect_parity(train_on_ranks(layout, problem_of(3, true)), one_rank(3, true), kTolerance);
+}
+
+// The comparison sees a wrong mask: that of the first microbatch, used for all of them.
+TEST(PipelineParity, FirstMicrobatchsMaskForAllIsNoticed) {
+  constexpr int64_t kMicrobatches = 6;
+  std::map<std::thread::id, BlockMask> first;  // ranks are threads
+  std::mutex mutex;
+  const ParityLayout layout{
+      .dims = {.pp = 2},
+      .num_ranks = 2,
+      .pipeline_microbatches = kMicrobatches,
+      .create_mask_fn = [&](const MaskMod& rule, const MaskShape& shape) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        const BlockMask own = create_block_mask(rule, shape);
+        return first.try_emplace(std::this_thread::get_id(), own).first->second;
+      }};
+  const ParityRun wrong = train_on_ranks(layout, problem_of(kMicrobatches, false));
+  const ParityRun& right = one_rank(kMicrobatches, false);
+  EXPECT_GT(std::abs(wrong.losses[0] - right.losses[0]), 1000 * kTolerance * right.losses[0]);
+  const char* const name = "layers.0.attention.wq.weight";
+  const at::Tensor& gradient = right.gradients.at(name);
+  const at::Tensor difference = wrong.gradients.at(name) - gradient;
+  EXPECT_GT(difference.abs().max().item<double>(), 0.1 * gradient.abs().max().item<double>());
+}
+
+// Masks of a whole batch, split, train as those that are built for each microbatch, bit for bit.
+TEST(PipelineParity, SplitMasksOfAWholeBatchGiveTheSame) {
+  const ParityProblem problem = problem_of(5, false);
+  const pipeline::PipelinePlan plan = pipeline::plan_pipeline(
+      {.num_ranks = 2, .num_layers = problem.model.n_layers, .num_microbatches = 3});
+  const Batch batch = parity_rows(problem, 0, problem.num_rows);
+  run_ranks(2, [&](const World& world) {
+    const MakePart make = [&](const ModelPlacement& placement) {
+      return std::make_unique<Llama3>(problem.model,
+                                      AttentionRegistry::with_builtins().make("eager"), placement);
+    };
+    PipelineParts parts = make_pipeline_parts(plan, world.rank(), {}, make);
+    ParameterStore parameters(
+        parts.blocks(),
+        {.master_dtype = at::kDouble, .compute_dtype = at::kDouble, .reduce_at_end = true}, 1);
+    const ByteTokenizer tokenizer;
+    PipelinePasses passes(parts, plan.execution, parameters, tokenizer, create_block_mask,
+                          world.all());
+    parameters.zero_gradients();
+    passes.run({batch}, 1.0);
+    const at::Tensor expected = parameters.gradients().clone();
+
+    const AttentionMasks whole =
+        parts.models[0]->get_attention_masks(create_block_mask, batch, tokenizer, {});
+    EXPECT_EQ(whole.at("global").shape().batch, problem.num_rows);
+    const std::vector<int64_t> sizes = pipeline::microbatch_sizes(problem.num_rows, 3);
+    const std::vector<AttentionMasks> masks = whole.split(sizes);
+    std::vector<MaskedBatch> microbatches;
+    int64_t begin = 0;
+    for (size_t m = 0; m < sizes.size(); ++m) {
+      microbatches.push_back({batch.rows(begin, begin + sizes[m]), masks[m]});
+      begin += sizes[m];
+    }
+    parameters.zero_gradients();
+    passes.run_microbatches(microbatches, 1.0, true);
+    EXPECT_GT(expected.abs().max().item<double>(), 0.0);
+    EXPECT_TRUE(at::equal(parameters.gradients(), expected));
+  });
+}
+
+}  // namespace
+}  // namespace tessera::testing
