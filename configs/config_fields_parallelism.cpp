@@ -5,8 +5,6 @@ namespace tessera::configs {
 
 namespace {
 
-const char* const kNoPipeline = "acts only with pipeline_parallel_degree > 1";
-
 void add_data_and_tensor_keys(auto& s) {
   s.add("data_parallel_replicate_degree", &Parallelism::data_parallel_replicate_degree,
         "Ranks that hold copies of the parameters (DDP; HSDP with data_parallel_shard_degree > 1).")
@@ -41,35 +39,28 @@ void add_pipeline_keys(auto& s) {
         "Ranks that the layers are divided over.")
       .at_least(1);
   s.add("module_fqns_per_model_part", &Parallelism::module_fqns_per_model_part,
-        "Module names of every stage; when unset layers are divided evenly.")
-      .inert(kNoPipeline);
+        "Module names of every stage; when unset layers are divided evenly.");
   s.add("pipeline_parallel_first_stage_less_layers",
         &Parallelism::pipeline_parallel_first_stage_less_layers,
         "Layers that the first stage has less, for the embedding.")
-      .at_least(0)
-      .inert(kNoPipeline);
+      .at_least(0);
   s.add("pipeline_parallel_last_stage_less_layers",
         &Parallelism::pipeline_parallel_last_stage_less_layers,
         "Layers that the last stage has less, for the output layer.")
-      .at_least(0)
-      .inert(kNoPipeline);
+      .at_least(0);
   s.add("pipeline_parallel_layers_per_stage", &Parallelism::pipeline_parallel_layers_per_stage,
         "Layers per stage.")
-      .at_least(1)
-      .inert(kNoPipeline);
-  s.add("pipeline_parallel_schedule", &Parallelism::pipeline_parallel_schedule, "Schedule.")
-      .inert(kNoPipeline);
+      .at_least(1);
+  s.add("pipeline_parallel_schedule", &Parallelism::pipeline_parallel_schedule, "Schedule.");
   s.add("pipeline_parallel_schedule_csv", &Parallelism::pipeline_parallel_schedule_csv,
-        "File with a schedule of one's own.")
-      .inert(kNoPipeline);
+        "File with a schedule of one's own.");
   s.add("pipeline_parallel_microbatch_size", &Parallelism::pipeline_parallel_microbatch_size,
         "Rows of one pipeline microbatch.")
-      .at_least(1)
-      .inert(kNoPipeline);
+      .at_least(1);
   s.add("pipeline_parallel_expert_parallel_overlap",
         &Parallelism::pipeline_parallel_expert_parallel_overlap,
         "Overlap expert and pipeline communication (DualPipeV).")
-      .inert(kNoPipeline);
+      .inert("there are no experts yet");
 }
 
 void add_context_and_expert_keys(auto& s) {

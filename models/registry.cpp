@@ -12,6 +12,7 @@ namespace {
 struct Family {
   const char* name;
   std::vector<std::string> (*flavors)();
+  int64_t (*num_layers)(const std::string& flavor);
   std::unique_ptr<Model> (*make)(const ModelRequest& request, const AttentionRegistry& attention,
                                  const ModelPlacement& placement);
 };
@@ -19,7 +20,8 @@ struct Family {
 // One line per family; see README.md. (A list and no self-registration: the linker drops objects of
 // a static library that nothing refers to.)
 constexpr Family kFamilies[] = {
-    {"llama3", llama3_flavors, make_llama3},
+    {"llama3", llama3_flavors, [](const std::string& f) { return llama3_flavor(f).n_layers; },
+     make_llama3},
 };
 
 const Family& family(const std::string& name) {
@@ -35,6 +37,10 @@ const Family& family(const std::string& name) {
 std::unique_ptr<Model> make_model(const ModelRequest& request, const AttentionRegistry& attention,
                                   const ModelPlacement& placement) {
   return family(request.name).make(request, attention, placement);
+}
+
+int64_t model_num_layers(const std::string& name, const std::string& flavor) {
+  return family(name).num_layers(flavor);
 }
 
 std::vector<std::string> model_names() {

@@ -29,6 +29,8 @@ struct ModelRequest {
 std::unique_ptr<Model> make_model(const ModelRequest& request, const AttentionRegistry& attention,
                                   const ModelPlacement& placement = {});
 
+int64_t model_num_layers(const std::string& name, const std::string& flavor);
+
 std::vector<std::string> model_names();
 std::vector<std::string> model_flavors(const std::string& name);
 

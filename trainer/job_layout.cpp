@@ -4,6 +4,8 @@
 #include <c10/util/StringUtil.h>
 
 #include "configs/load_config.h"
+#include "models/registry.h"
+#include "parallel/pipeline/schedule_csv.h"
 
 namespace tessera {
 namespace {
@@ -40,6 +42,32 @@ void check_tensor_keys(const Parallelism& p, const ParallelDims& dims) {
           dims.tp, "; the loss is always computed from each rank's part of the vocabulary");
 }
 
+pipeline::PipelinePlan plan_stages(const JobConfig& config) {
+  const Parallelism& p = config.parallelism;
+  const int64_t rows = config.training.local_batch_size;
+  require(rows % p.pipeline_parallel_microbatch_size == 0,
+          "parallelism.pipeline_parallel_microbatch_size: expected a divisor of "
+          "training.local_batch_size = ",
+          rows, ", got ", p.pipeline_parallel_microbatch_size);
+  try {
+    pipeline::PipelineOptions options{
+        .num_ranks = p.pipeline_parallel_degree,
+        .num_layers = model_num_layers(config.model.name, config.model.flavor),
+        .num_microbatches = rows / p.pipeline_parallel_microbatch_size,
+        .schedule = p.pipeline_parallel_schedule,
+        .layers_per_stage = p.pipeline_parallel_layers_per_stage,
+        .modules = p.module_fqns_per_model_part,
+        .first_stage_less_layers = p.pipeline_parallel_first_stage_less_layers,
+        .last_stage_less_layers = p.pipeline_parallel_last_stage_less_layers};
+    if (!p.pipeline_parallel_schedule_csv.empty()) {
+      options.own = pipeline::load_schedule_csv(p.pipeline_parallel_schedule_csv);
+    }
+    return pipeline::plan_pipeline(options);
+  } catch (const c10::Error& error) {
+    throw ConfigError("[parallelism]: " + std::string(error.what_without_backtrace()));
+  }
+}
+
 }  // namespace
 
 JobLayout plan_layout(const JobConfig& config, int64_t num_ranks) {
@@ -47,6 +75,8 @@ JobLayout plan_layout(const JobConfig& config, int64_t num_ranks) {
   JobLayout layout{.dims = dims_of(config.parallelism, num_ranks), .num_ranks = num_ranks};
   check_row(training, layout.dims);
   check_tensor_keys(config.parallelism, layout.dims);
+
+  if (layout.dims.pp > 1) layout.pipeline = plan_stages(config);
 
   layout.num_data_ranks = layout.dims.dp_replicate * layout.dims.dp_shard;
   layout.global_batch_size = global_batch_size(training, layout.num_data_ranks);

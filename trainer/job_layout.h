@@ -8,9 +8,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "configs/job_config.h"
 #include "parallel/comm/parallel_dims.h"
+#include "parallel/pipeline/pipeline_plan.h"
 
 namespace tessera {
 
@@ -20,10 +22,14 @@ struct JobLayout {
   int64_t num_data_ranks = 1;    // ranks that read rows of their own
   int64_t num_microbatches = 1;  // that a rank accumulates per step
   int64_t global_batch_size = 1;
+
+  // With more than one stage; a microbatch above is then cut into those of the pipeline.
+  std::optional<pipeline::PipelinePlan> pipeline = {};
 };
 
 // Throws ConfigError naming key, value and what is expected: degrees that do not fit the ranks, a
-// batch or a row that does not divide over them, and keys that mean nothing under this layout.
+// batch or a row that does not divide over them, a pipeline that cannot run, and keys that mean
+// nothing under this layout.
 JobLayout plan_layout(const JobConfig& config, int64_t num_ranks);
 
 }  // namespace tessera

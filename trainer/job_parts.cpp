@@ -111,8 +111,11 @@ ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Devic
           .storage_device = config.training.enable_cpu_offload ? at::Device(at::kCPU) : device,
           .master_dtype = scalar_type(config.training.dtype),
           .compute_dtype = scalar_type(config.training.mixed_precision_param),
-          .reshard_after_forward = reshard != "never",
+          .reshard_after_forward =
+              reshard == "always" ||
+              (reshard == "default" && config.parallelism.pipeline_parallel_degree == 1),
           .reshard_last_block = reshard == "always",
+          .reduce_at_end = config.parallelism.pipeline_parallel_degree > 1,
           .sum_whole_gradients_over_tensor = config.parallelism.enable_sequence_parallel};
 }
 

@@ -16,6 +16,7 @@
 #include "trainer/memory.h"
 #include "trainer/output_dir.h"
 #include "trainer/peak_flops.h"
+#include "trainer/pipeline_passes.h"
 #include "trainer/run_summary.h"
 
 namespace tessera {
@@ -36,7 +37,6 @@ void check_supported(const JobLayout& layout) {
     if (condition)
       throw ConfigError(what + " is not supported yet with " + layout.dims.to_string());
   };
-  refuse(layout.dims.pp > 1, "parallelism.pipeline_parallel_degree > 1");
   refuse(layout.dims.cp > 1, "parallelism.context_parallel_degree > 1");
 }
 
@@ -71,10 +71,7 @@ TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
         start_banner(banner_info(config_, layout_, *model_, *tokenizer_, num_documents_, device_)));
   }
 
-  parameters_ = std::make_unique<ParameterStore>(*model_, parameter_store_options(config_, device_),
-                                                 job_seed(config_), parameter_groups(mesh_));
-  step_ = std::make_unique<TrainingStep>(*model_, *parameters_, *tokenizer_, create_mask_fn_,
-                                         training_step_options(config_), mesh_);
+  make_step();
   peak_flops_ = peak_bf16_flops(device_name(device_));
   start_from_checkpoint();
   open_outputs();
@@ -108,10 +105,37 @@ void TrainJob::build_model() {
       [this](const AttentionUse& use) { log_.info(to_string(use)); }));
   ModelRequest request = model_request(config_, device_);
   request.mask_registry = registries.masks;
-  model_ = make_model(request, registries.attention, model_placement(config_, mesh_));
+  make_part_ = [request, attention = registries.attention](const ModelPlacement& placement) {
+    return make_model(request, attention, placement);
+  };
+  const ModelPlacement placement = model_placement(config_, mesh_);
+  model_ = make_part_(placement);
+  if (layout_.pipeline) {
+    stages_ = make_pipeline_parts(*layout_.pipeline, mesh_.pp().rank(), placement, make_part_);
+  }
   create_mask_fn_ = registries.masks.create_mask_fn(
       registries.attention.mask_form(request.attention), model_->mask_config());
-  checkpoint_every_nth_layer(model_->blocks(), recompute_every_nth_layer(config_));
+  checkpoint_every_nth_layer(blocks(), recompute_every_nth_layer(config_));
+}
+
+std::vector<Block*> TrainJob::blocks() const {
+  return layout_.pipeline ? stages_.blocks() : model_->blocks();
+}
+
+void TrainJob::make_step() {
+  parameters_ =
+      std::make_unique<ParameterStore>(blocks(), parameter_store_options(config_, device_),
+                                       job_seed(config_), parameter_groups(mesh_));
+  const TrainingStepOptions options = training_step_options(config_);
+  if (!layout_.pipeline) {
+    step_ = std::make_unique<TrainingStep>(*model_, *parameters_, *tokenizer_, create_mask_fn_,
+                                           options, mesh_);
+    return;
+  }
+  share_tied_gradients(*layout_.pipeline, mesh_, make_part_, *parameters_);
+  auto passes = std::make_unique<PipelinePasses>(stages_, layout_.pipeline->execution, *parameters_,
+                                                 *tokenizer_, create_mask_fn_, mesh_.pp());
+  step_ = std::make_unique<TrainingStep>(std::move(passes), *parameters_, options, mesh_);
 }
 
 void TrainJob::check_vocabulary() const {

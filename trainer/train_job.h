@@ -27,6 +27,7 @@
 #include "trainer/logging.h"
 #include "trainer/metrics.h"
 #include "trainer/parameter_store.h"
+#include "trainer/pipeline_parts.h"
 #include "trainer/progress.h"
 #include "trainer/step_traces.h"
 #include "trainer/training_step.h"
@@ -58,6 +59,8 @@ class TrainJob {
   void open_data();
   void build_model();
   void open_log();
+  void make_step();
+  std::vector<Block*> blocks() const;  // that this rank trains
   void open_outputs();
   void start_from_checkpoint();
   void check_vocabulary() const;
@@ -77,7 +80,9 @@ class TrainJob {
   DeviceMesh mesh_;
   Logger log_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::unique_ptr<Model> model_;
+  std::unique_ptr<Model> model_;  // under a pipeline only what is asked of the whole: facts
+  MakePart make_part_;
+  PipelineParts stages_;         // of this rank, under a pipeline
   CreateMaskFn create_mask_fn_;  // the mask form of the attention backend
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<TrainingStep> step_;

@@ -56,6 +56,9 @@ TEST(MultiRank, EveryLayoutHasTheCurveOfOneRank) {
       run(2, "fsdp", {}),
       run(2, "tp", {"--parallelism.tensor_parallel_degree", "2"}),
       run(2, "ddp", {"--parallelism.data_parallel_replicate_degree", "2"}),
+      run(2, "pp",
+          {"--parallelism.pipeline_parallel_degree", "2",
+           "--parallelism.pipeline_parallel_schedule", "Interleaved1F1B"}),
   };
   for (const auto& records : others) {
     ASSERT_EQ(records.size(), one.size());
