@@ -147,7 +147,7 @@ void TrainJob::check_vocabulary() const {
 
 void TrainJob::start_from_checkpoint() {
   checkpoints_ = std::make_unique<JobCheckpoints>(config_, *model_, *parameters_,
-                                                  step_->optimizer(), *loader_, log_);
+                                                  step_->optimizer(), *loader_, log_, mesh_);
   first_step_ = checkpoints_->load() + 1;
 }
 

@@ -66,10 +66,12 @@ Batch rows_of_step(int64_t step, int64_t first, int64_t num_rows) {
   return pack_documents({document}, kSeqLen).rows(first, first + num_rows);
 }
 
+TrainState state_of(int64_t step) { return {.step = step, .num_tokens = 10 * step, .loader = {}}; }
+
 // What one rank of a run has.
-class Run {
+class RankRun {
  public:
-  Run(const World& world, const Layout& layout, uint64_t seed)
+  RankRun(const World& world, const Layout& layout, uint64_t seed)
       : mesh(world, layout.dims),
         model(model_config(), AttentionRegistry::with_builtins().make("eager"),
               {.tensor = TensorParallel(mesh.tp(), /*sequence_parallel=*/true)}),
@@ -93,7 +95,7 @@ class Run {
 
   CheckpointTensors tensors() { return checkpoint_tensors(parameters, step.optimizer(), mesh); }
   void save(const std::string& folder, int64_t at) {
-    save_checkpoint(folder, tensors(), {.step = at, .num_tokens = 10 * at, .loader = {}}, {}, mesh);
+    save_checkpoint(folder, tensors(), state_of(at), {}, mesh);
   }
   void load(const std::string& folder, int64_t at) {
     EXPECT_EQ(load_checkpoint(folder, at, tensors(), mesh).num_tokens, 10 * at);
@@ -113,7 +115,7 @@ class CheckpointLayouts : public ::testing::Test {
 
   // The whole tensors of a checkpoint, as one rank reads them.
   static std::map<std::string, at::Tensor> wholes(const std::string& folder, int64_t step) {
-    Run run(World(), kLayouts[0], /*seed=*/99);
+    RankRun run(World(), kLayouts[0], /*seed=*/99);
     run.load(folder, step);
     std::map<std::string, at::Tensor> wholes;
     const CheckpointTensors tensors = run.tensors();
@@ -136,7 +138,7 @@ TEST_F(CheckpointLayouts, AnyLoadsIntoAnyOther) {
   for (const Layout& from : kLayouts) {
     const std::string saved = folder(std::string("from ") + from.name);
     run_ranks(from.num_ranks, [&](const World& world) {
-      Run run(world, from, /*seed=*/3);
+      RankRun run(world, from, /*seed=*/3);
       run.train(0, 2);
       run.save(saved, 2);
     });
@@ -147,7 +149,7 @@ TEST_F(CheckpointLayouts, AnyLoadsIntoAnyOther) {
     for (const Layout& to : kLayouts) {
       const std::string again = folder(std::string("to ") + to.name);
       run_ranks(to.num_ranks, [&](const World& world) {
-        Run run(world, to, /*seed=*/4);
+        RankRun run(world, to, /*seed=*/4);
         run.load(saved, 2);
         for (const NamedShard& part : run.tensors().model) {  // also what nobody counts here
           const at::Tensor& whole = expected.at(part.name);
@@ -166,7 +168,7 @@ TEST_F(CheckpointLayouts, AResumedRunContinuesTheCurve) {
   std::map<std::string, std::vector<double>> whole_curves;
   for (const Layout& layout : kLayouts) {
     run_ranks(layout.num_ranks, [&](const World& world) {
-      Run run(world, layout, /*seed=*/3);
+      RankRun run(world, layout, /*seed=*/3);
       std::vector<double> losses = run.train(0, 3);
       run.save(folder(layout.name), 3);
       for (const double loss : run.train(3, 6)) losses.push_back(loss);
@@ -176,12 +178,14 @@ TEST_F(CheckpointLayouts, AResumedRunContinuesTheCurve) {
   for (const Layout& from : kLayouts) {
     for (const Layout& to : kLayouts) {
       run_ranks(to.num_ranks, [&](const World& world) {
-        Run run(world, to, /*seed=*/4);
+        RankRun run(world, to, /*seed=*/4);
         run.load(folder(from.name), 3);
         const std::vector<double> losses = run.train(3, 6), &expected = whole_curves.at(from.name);
         for (size_t i = 0; i < losses.size(); ++i) {
           const double loss = expected[3 + i];
-          if (from.name == to.name) EXPECT_EQ(losses[i], loss) << from.name;
+          if (&from == &to) {
+            EXPECT_EQ(losses[i], loss) << from.name;
+          }
           EXPECT_NEAR(losses[i], loss, 1e-9 * loss) << from.name << " -> " << to.name;
         }
       });
@@ -216,7 +220,7 @@ bool all_equal_to(const CheckpointTensors& tensors, double value) {
 
 TEST_F(CheckpointLayouts, FilesSayWhereTheirPartsStandAsPyTorchDoes) {
   run_ranks(3, [&](const World& world) {
-    save_checkpoint(folder(), rows_of_rank(world, 0), {.step = 1}, {}, DeviceMesh(world, {}));
+    save_checkpoint(folder(), rows_of_rank(world, 0), state_of(1), {}, DeviceMesh(world, {}));
   });
   const SafetensorsFile file(folder() + "/step-1/model-00003-of-00003.safetensors");
   EXPECT_EQ(file.sizes("w"), (std::vector<int64_t>{2, 3}));
@@ -234,7 +238,7 @@ TEST_F(CheckpointLayouts, FilesSayWhereTheirPartsStandAsPyTorchDoes) {
 // As pipeline stages: no rank has every name.
 TEST_F(CheckpointLayouts, TheUnionOverTheRanksIsTheModel) {
   run_ranks(3, [&](const World& world) {
-    save_checkpoint(folder(), rows_of_rank(world, 0.5), {.step = 1}, {}, DeviceMesh(world, {}));
+    save_checkpoint(folder(), rows_of_rank(world, 0.5), state_of(1), {}, DeviceMesh(world, {}));
   });
   run_ranks(3, [&](const World& world) {
     const DeviceMesh mesh(world, {});
@@ -268,7 +272,7 @@ TEST_F(CheckpointLayouts, TheUnionOverTheRanksIsTheModel) {
 
 TEST_F(CheckpointLayouts, ADamagedFileStopsEveryRank) {
   run_ranks(3, [&](const World& world) {
-    save_checkpoint(folder(), rows_of_rank(world, 0), {.step = 1}, {}, DeviceMesh(world, {}));
+    save_checkpoint(folder(), rows_of_rank(world, 0), state_of(1), {}, DeviceMesh(world, {}));
   });
   for (const char* name : {"model-00002-of-00003.safetensors",
                            "optimizer-00003-of-00003.safetensors", "train_state.json"}) {
@@ -295,11 +299,11 @@ TEST_F(CheckpointLayouts, ADamagedFileStopsEveryRank) {
 TEST_F(CheckpointLayouts, ARankThatCannotSaveStopsAllAndLeavesNothing) {
   run_ranks(3, [&](const World& world) {
     const DeviceMesh mesh(world, {});
-    save_checkpoint(folder(), rows_of_rank(world, 0.5), {.step = 1}, {}, mesh);
+    save_checkpoint(folder(), rows_of_rank(world, 0.5), state_of(1), {}, mesh);
     const auto expect_save_error = [&](const CheckpointTensors& tensors,
                                        std::initializer_list<std::string> parts) {
       for (const int64_t step : {1, 2}) {
-        testing::expect_error([&] { save_checkpoint(folder(), tensors, {.step = step}, {}, mesh); },
+        testing::expect_error([&] { save_checkpoint(folder(), tensors, state_of(step), {}, mesh); },
                               parts, __FILE__, __LINE__);
         mesh.all().barrier();
         EXPECT_EQ(std::distance(fs::directory_iterator(folder()), {}), 1) << "a leftover";

@@ -71,6 +71,35 @@ TEST(MultiRank, EveryLayoutHasTheCurveOfOneRank) {
   EXPECT_TRUE(fs::exists(job.path("fsdp") + "/train.rank-1.log"));
 }
 
+// Saved by two ranks, continued by two and by one.
+TEST(MultiRank, AResumedRunContinuesTheCurve) {
+  const JobFixture job;
+  const std::string whole = job.path("whole"), parts = job.path("parts");
+  const auto saving = with(kFourRows, {"--checkpoint.enable", "--checkpoint.interval", "2",
+                                       "--lr_scheduler.total_steps", "4"});
+  const auto run = [&](int num_ranks, const std::string& folder, const std::string& steps) {
+    const ProcessResult result =
+        launch(job, num_ranks,
+               with(saving, {"--job.dump_folder", folder, "--training.steps", steps,
+                             "--checkpoint.no_last_save_model_only"}));
+    EXPECT_EQ(result.status, 0) << result.output;
+  };
+  run(2, whole, "4");
+  run(2, parts, "2");
+  fs::copy(parts, job.path("alone"), fs::copy_options::recursive);
+  run(2, parts, "4");
+  run(1, job.path("alone"), "4");
+  const std::vector<StepRecord> expected = records_of(whole), same = records_of(parts),
+                                alone = records_of(job.path("alone"));
+  ASSERT_EQ(same.size(), 4u);
+  ASSERT_EQ(alone.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(same[i].loss, expected[i].loss);
+    EXPECT_EQ(same[i].grad_norm, expected[i].grad_norm);
+    EXPECT_NEAR(alone[i].loss, expected[i].loss, 1e-5 * expected[i].loss);
+  }
+}
+
 double overlap(const std::vector<std::pair<double, double>>& spans, double begin, double end) {
   double covered = 0, at = begin;
   for (const auto& [from, to] : spans) {  // sorted by start
