@@ -43,6 +43,8 @@ void check_contiguous(const Impl& impl, const char* operation, const Tensor& ten
 // Starts an operation; bytes are what leaves this rank.
 BackendWork start(Impl& impl, const char* operation, int64_t bytes,
                   const std::function<BackendWork(c10d::Backend&)>& issue) {
+  TORCH_CHECK(impl.backend, operation, " in group \"", impl.name,
+              "\": a planned group has no connections");
   const at::NoGradGuard no_grad;
   ++impl.counters.num_calls;
   impl.counters.num_bytes_sent += bytes;
@@ -149,7 +151,7 @@ PendingWork ProcessGroup::all_reduce(const Tensor& tensor, ReduceOp op) const {
   if (size() == 1 || tensor.numel() == 0) return {};
   c10d::AllreduceOptions options;
   options.reduceOp = to_c10d(op);
-  const int64_t bytes = 2 * (size() - 1) * bytes_of(tensor) / size();
+  const int64_t bytes = all_reduce_sent(bytes_of(tensor), size());
   const BackendWork work = start(*impl_, "all_reduce", bytes, [&](c10d::Backend& backend) {
     std::vector<Tensor> tensors = {tensor};
     return backend.allreduce(tensors, options);

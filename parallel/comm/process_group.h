@@ -61,6 +61,12 @@ struct CommCounters {
   int64_t num_bytes_sent = 0;
 };
 
+// Bytes that a rank sends for an all-reduce of so many: each part once to be summed, once as the
+// sum.
+constexpr int64_t all_reduce_sent(int64_t bytes, int64_t num_ranks) {
+  return 2 * (num_ranks - 1) * bytes / num_ranks;
+}
+
 class ProcessGroup {
  public:
   ProcessGroup() : ProcessGroup("single", {0}) {}

@@ -119,6 +119,13 @@ std::vector<World> World::in_one_process(int64_t size, Milliseconds timeout) {
   return worlds;
 }
 
+World World::planned(int64_t rank, int64_t size) {
+  TORCH_CHECK(rank >= 0 && rank < size, "rank is ", rank, "; expected 0 to ", size - 1);
+  auto impl = std::make_shared<Impl>();
+  impl->options = {.rank = rank, .size = size};
+  return World(std::move(impl));
+}
+
 int64_t World::rank() const { return impl_->options.rank; }
 int64_t World::size() const { return impl_->options.size; }
 
@@ -135,7 +142,7 @@ ProcessGroup World::group(const std::string& name, const std::vector<int64_t>& r
   const WorldOptions& options = impl_->options;
   auto& backend = impl_->backends[ranks];
   const int64_t group_rank = here - ranks.begin();
-  if (!backend) {
+  if (!backend && impl_->store) {  // without a store: planned
     const BackendRequest request{.store = c10::make_intrusive<c10d::PrefixStore>(
                                      "group/" + c10::Join(",", ranks), impl_->store),
                                  .rank = group_rank,

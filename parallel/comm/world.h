@@ -49,6 +49,10 @@ class World {
   static std::vector<World> in_one_process(
       int64_t size, std::chrono::milliseconds timeout = std::chrono::seconds(60));
 
+  // Rank `rank` of `size` for planning: its groups know their ranks and have no connections, so
+  // that whatever communicates throws c10::Error.
+  static World planned(int64_t rank, int64_t size);
+
   int64_t rank() const;
   int64_t size() const;
 

@@ -36,16 +36,6 @@ void check_blocks(const std::vector<Block*>& blocks, at::ScalarType dtype) {
   }
 }
 
-std::vector<ShardLayout> layouts_of(const std::vector<Block*>& blocks, int64_t num_ranks) {
-  std::vector<ShardLayout> layouts;
-  for (const Block* block : blocks) {
-    std::vector<std::vector<int64_t>> shapes;
-    for (const ParameterSlot& slot : block->slots) shapes.push_back(slot.tensor->sizes().vec());
-    layouts.push_back(shard_layout(shapes, num_ranks));
-  }
-  return layouts;
-}
-
 // One parameter as this rank holds it: where its rows lie in the flat buffers and in the whole.
 struct LocalPart {
   std::string name;
@@ -101,7 +91,7 @@ ShardedParameters::Impl::Impl(const std::vector<Block*>& model_blocks,
   check_blocks(blocks, options.compute_dtype);
   check_blocks(blocks, options.master_dtype);
   const at::NoGradGuard no_grad;
-  const std::vector<ShardLayout> layouts = layouts_of(blocks, groups.shard.size());
+  const std::vector<ShardLayout> layouts = shard_layouts(blocks, groups.shard.size());
   int64_t numel = 0;
   for (size_t u = 0; u < blocks.size(); ++u) {
     unit_offsets.push_back(numel);
@@ -164,9 +154,7 @@ void ShardedParameters::Impl::set_callbacks(Block& block, int64_t unit) {
 
 void ShardedParameters::Impl::before_use(Pass pass, int64_t unit) {
   units[static_cast<size_t>(unit)].finish_gather();
-  // With this unit and, in backward, its gradients there are never more than three.
-  const int64_t num_ahead = pass == Pass::kForward ? 2 : 1;
-  for (const int64_t next : order.use(pass, unit, num_ahead)) {
+  for (const int64_t next : order.use(pass, unit, units_ahead(pass))) {
     units[static_cast<size_t>(next)].start_gather();
   }
 }
@@ -245,6 +233,16 @@ void ShardedParameters::Impl::sum_whole_gradients_over_tensor() {
     view.copy_(together.narrow(0, offset, view.numel()));
     offset += view.numel();
   }
+}
+
+std::vector<ShardLayout> shard_layouts(const std::vector<Block*>& blocks, int64_t num_ranks) {
+  std::vector<ShardLayout> layouts;
+  for (const Block* block : blocks) {
+    std::vector<std::vector<int64_t>> shapes;
+    for (const ParameterSlot& slot : block->slots) shapes.push_back(slot.tensor->sizes().vec());
+    layouts.push_back(shard_layout(shapes, num_ranks));
+  }
+  return layouts;
 }
 
 NamedShard whole_shard(const std::string& name, const Tensor& tensor) {

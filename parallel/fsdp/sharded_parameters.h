@@ -36,6 +36,7 @@
 #include <vector>
 
 #include "parallel/comm/process_group.h"
+#include "parallel/fsdp/shard_layout.h"
 #include "parallel/segment.h"
 #include "parallel/slot.h"
 
@@ -79,6 +80,9 @@ struct NamedShard {
   // of the replicate group are not told apart here.
   bool is_counted = true;
 };
+
+// How the blocks' parameters are cut, a unit each.
+std::vector<ShardLayout> shard_layouts(const std::vector<Block*>& blocks, int64_t num_ranks);
 
 // A tensor that one rank holds whole, as its own part.
 NamedShard whole_shard(const std::string& name, const at::Tensor& tensor);

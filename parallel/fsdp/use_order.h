@@ -19,6 +19,10 @@ namespace tessera {
 
 enum class Pass { kForward, kBackward };
 
+// How many units to gather ahead: with the unit in use and, in backward, its gradients there are
+// never more than three.
+constexpr int64_t units_ahead(Pass pass) { return pass == Pass::kForward ? 2 : 1; }
+
 class UseOrder {
  public:
   // Notes that `unit` is used now and returns the units that followed it last time, the next one

@@ -155,5 +155,14 @@ TEST(DeviceMesh, DefaultIsOneRank) {
   EXPECT_EQ(mesh.batch_index(), 0);
 }
 
+TEST(World, APlannedOneKnowsItsGroupsAndCannotSend) {
+  const World world = World::planned(3, 512);
+  const ProcessGroup group = world.group("tp", {2, 3});
+  EXPECT_EQ(group.rank(), 1);
+  EXPECT_EQ(group.size(), 2);
+  EXPECT_ERROR(group.all_reduce(at::tensor({1.0, 2.0})), "all_reduce", "\"tp\"", "planned");
+  EXPECT_ERROR(World::planned(4, 4), "rank is 4", "0 to 3");
+}
+
 }  // namespace
 }  // namespace tessera

@@ -1,0 +1,44 @@
+// What ShardedParameters holds and sends in an optimizer step, told beforehand: a replay of its
+// rules on the layouts it would have, without a tensor.
+//
+//   const std::vector<ShardLayout> layouts = shard_layouts(model.blocks(), num_shard_ranks);
+//   const ShardedStepBytes step = sharded_step_bytes(layouts, {0, 1, 2}, {.num_shard_ranks = 8});
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "parallel/fsdp/shard_layout.h"
+
+namespace tessera {
+
+struct ShardedStep {
+  int64_t num_shard_ranks = 1;
+  int64_t num_replicate_ranks = 1;
+  int64_t num_microbatches = 1;
+  int64_t master_bytes = 4;   // of an element of masters and gradients
+  int64_t compute_bytes = 4;  // of an element of gathered parameters
+  bool reshard_after_forward = true;
+  bool reshard_last_block = false;
+  int64_t num_reductions_in_flight = 0;  // beside the computation: 0 on a CPU, 1 on a GPU
+  int64_t bucket_bytes = int64_t{25} << 20;
+};
+
+// Of one rank. Sent is as ProcessGroup::counters() counts: what goes to other ranks.
+struct ShardedStepBytes {
+  int64_t shard_numel = 0;     // elements of each flat buffer of parts, padding included
+  int64_t transient_peak = 0;  // whole parameters and gradients, beyond the flat buffers
+  int64_t num_gathers = 0;
+  int64_t gather_sent = 0;
+  int64_t num_reductions = 0;
+  int64_t reduce_sent = 0;
+  int64_t num_buckets = 0;
+  int64_t replicate_sent = 0;
+};
+
+// uses: units in the order in which a forward uses them. Of a step that is not the first: the first
+// one does not know yet what to gather ahead.
+ShardedStepBytes sharded_step_bytes(const std::vector<ShardLayout>& layouts,
+                                    const std::vector<int64_t>& uses, const ShardedStep& step);
+
+}  // namespace tessera
