@@ -40,6 +40,14 @@ struct LaunchCommandOptions {
 
 int launch_command(const LaunchCommandOptions& options);
 
+struct EstimateCommandOptions {
+  int64_t num_ranks = 1;
+  bool json = false;
+};
+
+int estimate_command(const std::string& config_path, const std::vector<std::string>& overrides,
+                     const EstimateCommandOptions& options);
+
 enum class ConfigView { kPrint, kSchema, kMarkdown };
 int config_command(ConfigView view, const std::string& config_path,
                    const std::vector<std::string>& overrides);

@@ -121,6 +121,20 @@ CLI::App* add_launch_command(CLI::App& app, tessera::LaunchCommandOptions& optio
   return launch;
 }
 
+CLI::App* add_estimate_command(CLI::App& app, std::string& config_path,
+                               tessera::EstimateCommandOptions& options) {
+  CLI::App* estimate = app.add_subcommand(
+      "estimate", "memory of a rank and bytes it sends in a step, for any number of ranks");
+  estimate->add_option("--config,--job.config_file", config_path, "TOML file of the job")
+      ->required();
+  estimate->add_option("--world", options.num_ranks, "number of ranks; 1")->type_name("N");
+  estimate->add_flag("--json", options.json, "one JSON object instead of the table");
+  estimate->allow_extras();
+  estimate->footer(
+      "tessera estimate --config job.toml --world 512 --parallelism.tensor_parallel_degree 8");
+  return estimate;
+}
+
 // CLI11 would give what follows -- back to the main program's options.
 std::vector<std::string> take_command_after_dashes(int& argc, char** argv) {
   char** end = argv + argc;
@@ -212,6 +226,8 @@ int dispatch(int argc, char** argv) {
   view->require_option(1);
   config->allow_extras();
 
+  tessera::EstimateCommandOptions estimate_options;
+  const CLI::App* estimate = add_estimate_command(app, config_path, estimate_options);
   tessera::MaskCommandOptions mask_options;
   const CLI::App* mask = add_mask_command(app, mask_options);
   tessera::AttentionCommandOptions attention_options;
@@ -230,6 +246,9 @@ int dispatch(int argc, char** argv) {
   }
   if (train->parsed()) return tessera::train_command(config_path, train->remaining(), rank_flags);
   if (launch->parsed()) return tessera::launch_command(launch_options);
+  if (estimate->parsed()) {
+    return tessera::estimate_command(config_path, estimate->remaining(), estimate_options);
+  }
   if (attention->parsed()) return tessera::attention_command(attention_options);
   if (mask->parsed()) return tessera::mask_command(mask_options);
   if (schedule->parsed()) return tessera::schedule_command(schedule_options);
