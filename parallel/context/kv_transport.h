@@ -1,0 +1,65 @@
+// Moves keys and values, and their gradients, as the exchanges of a sharded mask say. Internal to
+// parallel/context/.
+//
+// Everything travels as rows of blocks, [n, X]: one row holds a block's keys of all batch rows,
+// then its values. Both ways can run while something else is computed.
+//
+// Shape legend: N blocks of this rank, M blocks at hand, X elements of a block.
+#pragma once
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "parallel/comm/process_group.h"
+#include "parallel/context/shard_masks.h"
+
+namespace tessera {
+
+class KvTransport {
+ public:
+  // dtype: of keys, values and their gradients. `shard` must outlive the transport.
+  KvTransport(const ContextShard& shard, ProcessGroup group, at::ScalarType dtype);
+
+  // Work on its way; finish() waits and gives the result, once.
+  class Pending {
+   public:
+    at::Tensor finish();
+
+   private:
+    friend class KvTransport;
+    std::vector<PendingWork> works_;
+    std::function<at::Tensor()> result_;
+  };
+
+  // Starts step `step`; the result has the rows of its exchange's kv_blocks, [M, X], undefined when
+  // there are none.
+  Pending fetch(size_t step, const at::Tensor& own_NX) const;
+
+  // The transpose: starts sending gradients home. grad_MX: of the rows that fetch gave (undefined
+  // when it gave none). finish() has added this rank's share to total_NX.
+  Pending give_back(size_t step, const at::Tensor& grad_MX, const at::Tensor& total_NX) const;
+
+ private:
+  Pending fetch_needed(const KvExchange& exchange, const at::Tensor& own_NX) const;
+  Pending fetch_all(const at::Tensor& own_NX) const;
+  Pending fetch_shard(size_t step, const at::Tensor& own_NX) const;
+  Pending return_needed(const KvExchange& exchange, const at::Tensor& grad_MX,
+                        const at::Tensor& total_NX) const;
+  Pending return_all(const at::Tensor& grad_MX, const at::Tensor& total_NX) const;
+  Pending return_shard(size_t step, const at::Tensor& grad_MX, const at::Tensor& total_NX) const;
+
+  const ContextShard& shard_;
+  ProcessGroup group_;
+  at::ScalarType dtype_;
+};
+
+// [B, S, K, D] and [B, S, K, E] as rows of blocks of `block_size` tokens, and back.
+at::Tensor to_block_rows(const at::Tensor& k_BSKD, const at::Tensor& v_BSKE, int64_t block_size);
+
+// sizes_*: those of the result, whatever their length.
+std::pair<at::Tensor, at::Tensor> from_block_rows(const at::Tensor& rows_MX,
+                                                  at::IntArrayRef sizes_BSKD,
+                                                  at::IntArrayRef sizes_BSKE, int64_t block_size);
+
+}  // namespace tessera
