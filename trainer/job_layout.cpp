@@ -21,7 +21,9 @@ ParallelDims dims_of(const Parallelism& p, int64_t num_ranks) {
                     .dp_shard = p.data_parallel_shard_degree,
                     .cp = p.context_parallel_degree,
                     .tp = p.tensor_parallel_degree,
-                    .pp = p.pipeline_parallel_degree},
+                    .pp = p.pipeline_parallel_degree,
+                    .ep = p.expert_parallel_degree,
+                    .etp = p.expert_tensor_parallel_degree},
                    num_ranks);
   } catch (const c10::Error& error) {
     throw ConfigError("[parallelism]: " + std::string(error.what_without_backtrace()));

@@ -72,6 +72,21 @@ std::string ParallelDims::to_string() const {
          part("cp", cp) + " x " + part("tp", tp) + " x " + part("pp", pp);
 }
 
+namespace {
+
+void check_experts(const ParallelDims& dims) {
+  TORCH_CHECK(dims.etp == 1 || dims.etp == dims.tp, "parallel degree etp is ", dims.etp,
+              "; expected 1, or the degree of tp, which is ", dims.tp);
+  if (dims.ep == 1) return;
+  const int64_t whole = dims.etp == dims.tp ? dims.cp : dims.cp * dims.tp;
+  const int64_t all = whole * dims.dp_shard;
+  TORCH_CHECK(dims.ep % whole == 0 && all % dims.ep == 0, "parallel degree ep is ", dims.ep,
+              "; expected a multiple of ", whole, " (", dims.etp == dims.tp ? "cp" : "cp x tp",
+              ") that divides ", all, " (that times dp_shard)");
+}
+
+}  // namespace
+
 ParallelDims resolve(const ParallelDims& dims, int64_t world_size) {
   ParallelDims resolved = dims;
   const auto check_degree = [](const char* name, int64_t degree) {
@@ -81,6 +96,8 @@ ParallelDims resolve(const ParallelDims& dims, int64_t world_size) {
   check_degree("cp", dims.cp);
   check_degree("tp", dims.tp);
   check_degree("pp", dims.pp);
+  check_degree("ep", dims.ep);
+  check_degree("etp", dims.etp);
   TORCH_CHECK(dims.dp_shard == -1 || dims.dp_shard >= 1, "parallel degree dp_shard is ",
               dims.dp_shard, "; expected at least 1, or -1 for all ranks that are left");
 
@@ -95,6 +112,7 @@ ParallelDims resolve(const ParallelDims& dims, int64_t world_size) {
   TORCH_CHECK(resolved.world_size() == world_size, "parallel degrees: ", resolved.to_string(),
               " = ", resolved.world_size(), " ranks; expected their product to be the ", world_size,
               " ranks of this run");
+  check_experts(resolved);
   return resolved;
 }
 

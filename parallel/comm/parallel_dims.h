@@ -29,6 +29,11 @@ struct ParallelDims {
   int64_t tp = 1;
   int64_t pp = 1;
 
+  // Expert parallelism is no axis of its own: the experts of a layer are spread over ranks of the
+  // axes above, and only its degrees are checked here.
+  int64_t ep = 1;
+  int64_t etp = 1;  // ranks that share every expert
+
   bool operator==(const ParallelDims&) const = default;
 
   // The rest is for resolved dims.
@@ -45,8 +50,11 @@ struct ParallelDims {
   std::string to_string() const;  // "dp_replicate 1 x dp_shard 4 x cp 1 x tp 2 x pp 1"
 };
 
-// Fills dp_shard = -1. Throws c10::Error naming the degrees when one is out of range or their
-// product is not world_size.
+// Fills dp_shard = -1. Throws c10::Error naming the degrees when one is out of range, their product
+// is not world_size, or experts cannot be spread: etp is 1 or tp, and with ep > 1
+//   etp = tp    ep takes all of cp and a part of dp_shard:        cp | ep,       ep | dp_shard cp
+//   etp = 1     ep takes all of cp and tp and a part of dp_shard: cp tp | ep,    ep | dp_shard cp
+//   tp
 ParallelDims resolve(const ParallelDims& dims, int64_t world_size);
 
 }  // namespace tessera

@@ -25,6 +25,18 @@ TEST(ParallelDims, RefusalsNameTheDegrees) {
                "dp_replicate 1 x dp_shard 2 x cp 1 x tp 4 x pp 1 = 8 ranks", "the 4 ranks");
 }
 
+TEST(ParallelDims, ExpertsAreSpreadOverRanksOfOtherAxes) {
+  // etp = tp: 2 (cp) divides ep, ep divides 8 (dp_shard x cp).
+  EXPECT_EQ(resolve({.cp = 2, .tp = 2, .ep = 4, .etp = 2}, 16).dp_shard, 4);
+  EXPECT_ERROR(resolve({.cp = 2, .tp = 2, .ep = 3, .etp = 2}, 16), "ep is 3", "multiple of 2 (cp)",
+               "divides 8");
+  // etp = 1: 4 (cp x tp) divides ep, ep divides 16.
+  EXPECT_EQ(resolve({.cp = 2, .tp = 2, .ep = 8}, 16).ep, 8);
+  EXPECT_ERROR(resolve({.cp = 2, .tp = 2, .ep = 2}, 16), "ep is 2", "multiple of 4 (cp x tp)",
+               "divides 16");
+  EXPECT_ERROR(resolve({.tp = 4, .etp = 2}, 8), "etp is 2", "1, or the degree of tp", "4");
+}
+
 TEST(ParallelDims, TensorRanksAreNeighboursAndStagesAreFarthest) {
   const ParallelDims dims{.dp_replicate = 1, .dp_shard = 2, .cp = 1, .tp = 2, .pp = 2};
   EXPECT_EQ(dims.world_size(), 8);
