@@ -1,12 +1,15 @@
 // This rank's stages of a model that is spread over a pipeline.
 //
-//   const PipelinePlan plan = plan_pipeline({...});               // before any process group
-//   const MakePart make = [&](const ModelPlacement& p) { return make_model(request, attention, p);
-//   }; PipelineParts parts = make_pipeline_parts(plan, mesh.pp().rank(), {.tensor = ...}, make);
+//   const PipelinePlan plan = plan_pipeline({...});   // before any process group
+//   const auto make = [&](const ModelPlacement& placement) {
+//     return make_model(request, attention, placement);
+//   };
+//   PipelineParts parts = make_pipeline_parts(plan, mesh.pp().rank(), {.tensor = ...}, make);
 //   ParameterStore parameters(parts.blocks(), {.reduce_at_end = true}, seed, groups);
 //   share_tied_gradients(plan, mesh, make, parameters);
-//   TrainingStep step(std::make_unique<PipelinePasses>(parts, plan.execution, parameters, ...),
-//   ...);
+//   auto passes = std::make_unique<PipelinePasses>(parts, plan.execution, parameters, tokenizer,
+//                                                  create_mask_fn, mesh.pp());
+//   TrainingStep step(std::move(passes), parameters, options, mesh);
 #pragma once
 
 #include <cstdint>
