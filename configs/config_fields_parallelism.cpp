@@ -64,18 +64,18 @@ void add_pipeline_keys(auto& s) {
 }
 
 void add_context_and_expert_keys(auto& s) {
-  const char* const no_context = "acts only with context_parallel_degree > 1";
   s.add("context_parallel_degree", &Parallelism::context_parallel_degree,
         "Ranks that the sequence is divided over.")
       .at_least(1);
   s.add("context_parallel_load_balancer", &Parallelism::context_parallel_load_balancer,
-        "How the sequence is divided; none: in order.")
-      .choices({"headtail", "ptrr"})
-      .inert(no_context);
+        "How the sequence is divided; none: in order. min_heap (Tessera): by live pairs, with as "
+        "few "
+        "keys to fetch as can be.")
+      .choices({"headtail", "ptrr", "min_heap"});
   s.add("context_parallel_rotate_method", &Parallelism::context_parallel_rotate_method,
-        "How keys and values travel.")
-      .choices({"allgather", "alltoall"})
-      .inert(no_context);
+        "How keys and values travel: all to all ranks, or around in a ring (alltoall). Tessera: "
+        "needed_kv, only where the mask needs them; ulysses, heads for tokens.")
+      .choices({"allgather", "alltoall", "needed_kv", "ulysses"});
   s.add("expert_parallel_degree", &Parallelism::expert_parallel_degree,
         "Ranks that the experts are divided over.")
       .at_least(1)

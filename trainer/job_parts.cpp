@@ -92,6 +92,18 @@ World join_world(const Environment& environment, const JobConfig& config, at::De
                          .timeout = std::chrono::seconds(config.comm.init_timeout_seconds)});
 }
 
+ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh) {
+  const Parallelism& p = config.parallelism;
+  // TorchTitan's two methods: keys of all ranks gathered, or passed around.
+  const std::string& rotate = p.context_parallel_rotate_method;
+  const ContextMethod method = rotate == "allgather"  ? ContextMethod::kAllGather
+                               : rotate == "alltoall" ? ContextMethod::kRing
+                               : rotate == "ulysses"  ? ContextMethod::kAllToAll
+                                                      : ContextMethod::kNeededKv;
+  return {mesh.cp(), load_balancer(p.context_parallel_load_balancer.value_or("contiguous")),
+          method};
+}
+
 ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh) {
   return {.tensor = TensorParallel(mesh.tp(), config.parallelism.enable_sequence_parallel)};
 }

@@ -11,6 +11,7 @@
 #include "data/dataloader.h"
 #include "models/registry.h"
 #include "parallel/comm/device_mesh.h"
+#include "parallel/context/context_parallel.h"
 #include "trainer/environment.h"
 #include "trainer/job_layout.h"
 #include "trainer/lr_schedule.h"
@@ -37,6 +38,7 @@ std::string attention_backend(const JobConfig& config, at::Device device);
 // Joins the other ranks of the launch, within [comm] init_timeout_seconds. Throws CommError.
 World join_world(const Environment& environment, const JobConfig& config, at::Device device);
 
+ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh);
 ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh);
 ModelRequest model_request(const JobConfig& config, at::Device device);
 ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device);

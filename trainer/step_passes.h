@@ -10,6 +10,7 @@
 #include "data/batch.h"
 #include "data/tokenizer.h"
 #include "models/model.h"
+#include "parallel/context/context_parallel.h"
 #include "trainer/parameter_store.h"
 
 namespace tessera {
@@ -22,7 +23,7 @@ class StepPasses {
 
   // Adds loss_gradient * (gradient of the sum of all losses) to the parameters' gradients, and
   // returns that sum: cross entropy over the valid labels of these microbatches. Ranks of a
-  // pipeline get the same number.
+  // pipeline get the same number, ranks that share rows each the sum of their tokens.
   virtual double run(const std::vector<Batch>& microbatches, double loss_gradient) = 0;
 
   // Shows the forward passes to whoever observes the blocks. Gradients may be spoiled.
@@ -40,8 +41,9 @@ at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor
 // One microbatch after the other. What is passed in must outlive the object.
 class WholeModelPasses final : public StepPasses {
  public:
+  // context: this rank's part of each row; the model's attention must be wrapped by it.
   WholeModelPasses(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
-                   CreateMaskFn create_mask_fn);
+                   CreateMaskFn create_mask_fn, const ContextParallel& context = {});
   double run(const std::vector<Batch>& microbatches, double loss_gradient) override;
   void replay(const std::vector<Batch>& microbatches) override;
   std::vector<Block*> blocks() override { return model_.blocks(); }
@@ -52,6 +54,7 @@ class WholeModelPasses final : public StepPasses {
   Model& model_;
   ParameterStore& parameters_;
   const Tokenizer& tokenizer_;
+  ContextParallel context_;
   CreateMaskFn create_mask_fn_;
 };
 

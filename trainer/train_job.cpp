@@ -32,14 +32,6 @@ std::string resolved_config_path(const JobSection& job) {
   return job.dump_folder + "/" + job.save_config_file.value_or("config.toml");
 }
 
-void check_supported(const JobLayout& layout) {
-  const auto refuse = [&](bool condition, const std::string& what) {
-    if (condition)
-      throw ConfigError(what + " is not supported yet with " + layout.dims.to_string());
-  };
-  refuse(layout.dims.cp > 1, "parallelism.context_parallel_degree > 1");
-}
-
 // Calls a function when it goes out of scope, also by an exception.
 class AtExit {
  public:
@@ -58,7 +50,6 @@ TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
     : config_(config),
       layout_(plan_layout(config, environment.world_size)),
       device_(choose_device(environment)) {
-  check_supported(layout_);
   open_data();
   const World world = join_world(environment, config_, device_);
   check_same_config(config_, world);
@@ -115,6 +106,9 @@ void TrainJob::build_model() {
   }
   create_mask_fn_ = registries.masks.create_mask_fn(
       registries.attention.mask_form(request.attention), model_->mask_config());
+  for (const AttentionSite& site : model_->attention_sites()) {
+    *site.op = context_parallel(config_, mesh_).wrap(*site.op);
+  }
   checkpoint_every_nth_layer(blocks(), recompute_every_nth_layer(config_));
 }
 
@@ -128,8 +122,9 @@ void TrainJob::make_step() {
                                        job_seed(config_), parameter_groups(mesh_));
   const TrainingStepOptions options = training_step_options(config_);
   if (!layout_.pipeline) {
-    step_ = std::make_unique<TrainingStep>(*model_, *parameters_, *tokenizer_, create_mask_fn_,
-                                           options, mesh_);
+    auto passes = std::make_unique<WholeModelPasses>(
+        *model_, *parameters_, *tokenizer_, create_mask_fn_, context_parallel(config_, mesh_));
+    step_ = std::make_unique<TrainingStep>(std::move(passes), *parameters_, options, mesh_);
     return;
   }
   share_tied_gradients(*layout_.pipeline, mesh_, make_part_, *parameters_);

@@ -92,9 +92,12 @@ int64_t TrainingStep::count_valid_labels(const std::vector<Batch>& microbatches)
   return count;
 }
 
-// One message: the sum is that of the ranks' sums, the maximum that of their means.
+// The sum is that of the ranks' sums, the maximum that of the means over the rows that a rank
+// reads, which context-parallel ranks share.
 void TrainingStep::reduce_losses(double own_sum, int64_t own_labels, StepResult& result) const {
-  const double own_mean = own_labels > 0 ? own_sum / static_cast<double>(own_labels)
+  const at::Tensor rows_sum = on_device(own_sum, parameters_.masters().device());
+  mesh_.cp().all_reduce(rows_sum).wait();
+  const double own_mean = own_labels > 0 ? rows_sum.item<double>() / static_cast<double>(own_labels)
                                          : -std::numeric_limits<double>::infinity();
   const ProcessGroup& group = mesh_.loss();
   const at::Tensor sum = on_device(own_sum, parameters_.masters().device());
@@ -112,7 +115,8 @@ StepResult TrainingStep::accumulate_gradients(const std::vector<Batch>& microbat
   const at::Tensor all_labels =
       on_device(static_cast<double>(own_labels), parameters_.masters().device());
   mesh_.loss().all_reduce(all_labels).wait();
-  result.num_valid_labels = static_cast<int64_t>(all_labels.item<double>());
+  // Context-parallel ranks read the same rows.
+  result.num_valid_labels = static_cast<int64_t>(all_labels.item<double>()) / mesh_.cp().size();
   TORCH_CHECK(result.num_valid_labels > 0, "no label of this step is valid: ", microbatches.size(),
               " microbatches hold only ignored labels; expected at least one target to train on");
 

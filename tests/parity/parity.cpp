@@ -93,8 +93,12 @@ class RankTraining {
       Model& model = *parts_.models.front();
       checkpoint_every_nth_layer(model.blocks(), layout.recompute_every);
       parameters_ = std::make_unique<ParameterStore>(model, options, kSeed, groups);
-      step_ = std::make_unique<TrainingStep>(model, *parameters_, tokenizer_, layout.create_mask_fn,
-                                             step_options, mesh);
+      const ContextParallel context(mesh.cp(), layout.balancer, layout.method);
+      for (const AttentionSite& site : model.attention_sites()) *site.op = context.wrap(*site.op);
+      step_ = std::make_unique<TrainingStep>(
+          std::make_unique<WholeModelPasses>(model, *parameters_, tokenizer_, layout.create_mask_fn,
+                                             context),
+          *parameters_, step_options, mesh);
       return;
     }
     const pipeline::PipelinePlan plan = pipeline_plan(problem, layout);

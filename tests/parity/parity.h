@@ -13,6 +13,8 @@
 #include "attention/block_mask.h"
 #include "models/llama3/llama3.h"
 #include "parallel/comm/parallel_dims.h"
+#include "parallel/context/load_balance.h"
+#include "parallel/context/shard_masks.h"
 #include "parallel/pipeline/schedule.h"
 
 namespace tessera::testing {
@@ -43,6 +45,10 @@ struct ParityLayout {
   std::string schedule = "1F1B";
   std::optional<pipeline::Schedule> own_schedule = {};  // instead
   int64_t pipeline_microbatches = 1;
+
+  // With dims.cp > 1.
+  LoadBalancer balancer = LoadBalancer::kMinHeap;
+  ContextMethod method = ContextMethod::kNeededKv;
 
   CreateMaskFn create_mask_fn = create_block_mask;
 };
