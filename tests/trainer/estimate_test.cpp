@@ -31,7 +31,7 @@ JobConfig small_job() {
 
 std::vector<Batch> microbatches(const JobConfig& config, const JobLayout& layout) {
   std::vector<int64_t> document;
-  for (int64_t i = 0; i < 200; ++i) document.push_back(i * i % 250);
+  for (int64_t i = 0; i < 2 * (config.training.seq_len + 1); ++i) document.push_back(i * i % 250);
   const Batch batch =
       pack_documents({document}, config.training.seq_len).rows(0, config.training.local_batch_size);
   return std::vector<Batch>(static_cast<size_t>(layout.num_microbatches), batch);

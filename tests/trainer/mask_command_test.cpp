@@ -138,7 +138,7 @@ TEST(MaskCommand, HelpTellsWhatEachFlagAdds) {
                {"--documents", "--layout", "& window(left=L)", "& per_document(chunked(size=C))",
                 "(causal | block_ids)", "per_document(prefix_lm)", "--json", "--svg"});
   const ProcessResult unknown = testing::run_process({TESSERA_BINARY, "masks"});
-  expect_parts(unknown, 2, {"\"masks\"", "expected one of train, launch, config, mask"});
+  expect_parts(unknown, 2, {"\"masks\"", "expected one of train, launch, config"});
 }
 
 // Its output on a terminal of 40 columns.
