@@ -107,12 +107,13 @@ TEST(TrainingStepTest, ClipsToTheNorm) {
   const double max_norm = result.grad_norm / 4;
   Fixture clipped(kDouble, create_block_mask, max_norm);
   EXPECT_EQ(clipped.step.run({batch}, 0.0).grad_norm, result.grad_norm);
-  const double norm_after = gradient_norm(clipped.parameters.named(clipped.parameters.gradients()), {});
+  const double norm_after =
+      gradient_norm(clipped.parameters.named(clipped.parameters.gradients()), {});
   EXPECT_NEAR(norm_after, max_norm * result.grad_norm / (result.grad_norm + 1e-6),
               1e-12 * max_norm);
   free.step.run({batch}, 0.0);
-  EXPECT_NEAR(gradient_norm(free.parameters.named(free.parameters.gradients()), {}), result.grad_norm,
-              1e-12 * result.grad_norm);
+  EXPECT_NEAR(gradient_norm(free.parameters.named(free.parameters.gradients()), {}),
+              result.grad_norm, 1e-12 * result.grad_norm);
 }
 
 TEST(TrainingStepTest, MixedPrecisionKeepsFloat32Masters) {

@@ -1,6 +1,7 @@
-// Stand-ins for the Gloo headers that c10d/ProcessGroupGloo.hpp includes and the torch wheel does not
-// ship. LibTorch's own copy of Gloo does the work: nothing here is defined or called by us, and
-// gloo types occur in that header behind pointers alone. Included by parallel/comm/gloo_backend.cpp.
+// Stand-ins for the Gloo headers that c10d/ProcessGroupGloo.hpp includes and the torch wheel does
+// not ship. LibTorch's own copy of Gloo does the work: nothing here is defined or called by us, and
+// gloo types occur in that header behind pointers alone. Included by
+// parallel/comm/gloo_backend.cpp.
 #pragma once
 
 #include <chrono>
