@@ -106,9 +106,8 @@ void TrainJob::build_model() {
   }
   create_mask_fn_ = registries.masks.create_mask_fn(
       registries.attention.mask_form(request.attention), model_->mask_config());
-  for (const AttentionSite& site : model_->attention_sites()) {
-    *site.op = context_parallel(config_, mesh_).wrap(*site.op);
-  }
+  const ContextParallel context = context_parallel(config_, mesh_);
+  for (const AttentionSite& site : model_->attention_sites()) *site.op = context.wrap(*site.op);
   checkpoint_every_nth_layer(blocks(), recompute_every_nth_layer(config_));
 }
 

@@ -5,25 +5,18 @@
 
 #include "tests/support/files.h"
 #include "tests/support/process.h"
+#include "tests/trainer/command_expectations.h"
 #include "tests/trainer/svg_support.h"
 
 namespace tessera {
 namespace {
 
+using testing::expect_parts;
 using testing::ProcessResult;
 
 ProcessResult schedule_program(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), {TESSERA_BINARY, "schedule"});
   return testing::run_process(arguments);
-}
-
-void expect_parts(const ProcessResult& result, int status, const std::vector<std::string>& parts) {
-  EXPECT_EQ(result.status, status) << result.output;
-  for (const std::string& part : parts) {
-    EXPECT_NE(result.output.find(part), std::string::npos) << "no \"" << part << "\" in:\n"
-                                                           << result.output;
-  }
-  EXPECT_EQ(result.output.find("Exception raised from"), std::string::npos) << "a backtrace";
 }
 
 TEST(ScheduleCommand, PrintsSummaryAndTimeline) {
