@@ -1,5 +1,5 @@
 # tessera_library(name SOURCES ... LINKS ...)   a folder's static library; LINKS are the folders it may know
-# tessera_test(name SOURCES ... LINKS ...)      a folder's test program, one ctest entry per test
+# tessera_test(name SOURCES ... LINKS ...)      a folder's test program, one ctest entry per suite
 
 function(_tessera_common target)
   target_include_directories(${target} PUBLIC
@@ -35,7 +35,9 @@ function(tessera_test name)
     TESSERA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TESSERA_BINARY="$<TARGET_FILE_DIR:${name}>/tessera")
   target_link_libraries(${name} PRIVATE LibTorch::torch tessera_test_support ${ARG_LINKS} GTest::gmock GTest::gtest GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM tessera_pch)
-  # Threads that spin while they wait make tests that share two cores many times slower.
-  gtest_discover_tests(${name} TEST_PREFIX "${name}." PROPERTIES TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive
-    DISCOVERY_TIMEOUT 120)
+  set(suites "${CMAKE_CURRENT_BINARY_DIR}/${name}_suites.cmake")
+  add_custom_command(TARGET ${name} POST_BUILD BYPRODUCTS "${suites}" VERBATIM
+    COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:${name}>" -DNAME=${name} "-DOUTPUT=${suites}"
+      -P "${PROJECT_SOURCE_DIR}/cmake/TesseraListSuites.cmake")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${suites}")
 endfunction()

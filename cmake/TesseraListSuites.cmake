@@ -1,0 +1,22 @@
+# Run after a test program is linked: writes one add_test() a suite into a file that ctest includes. A process that
+# loads LibTorch takes half a second to start, which a process a test would pay more than a thousand times over.
+#
+#   cmake -DPROGRAM=<path> -DNAME=<target> -DOUTPUT=<file> -P TesseraListSuites.cmake
+
+execute_process(COMMAND "${PROGRAM}" --gtest_list_tests OUTPUT_VARIABLE listed RESULT_VARIABLE status)
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "${PROGRAM} --gtest_list_tests: ${status}")
+endif()
+
+# Suites stand at the start of a line and end with a dot; their tests are indented.
+string(REGEX MATCHALL "\n[^ \n][^ \n]*\\." suites "\n${listed}")
+set(script "")
+foreach(suite IN LISTS suites)
+  string(STRIP "${suite}" suite)
+  string(REGEX REPLACE "\\.$" "" suite "${suite}")
+  string(APPEND script "add_test([==[${NAME}.${suite}]==] [==[${PROGRAM}]==] [==[--gtest_filter=${suite}.*]==] "
+    "--gtest_brief=1)\n"
+    # Threads that spin while they wait make tests that share two cores many times slower.
+    "set_tests_properties([==[${NAME}.${suite}]==] PROPERTIES TIMEOUT 600 ENVIRONMENT OMP_WAIT_POLICY=passive)\n")
+endforeach()
+file(WRITE "${OUTPUT}" "${script}")
