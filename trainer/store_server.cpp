@@ -34,9 +34,9 @@ c10::intrusive_ptr<c10d::TCPStore> serve(int64_t port) {
   try {
     return c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
   } catch (const c10::Error& error) {
-    TORCH_CHECK(
-        false, "the store cannot be served on port ", port,
-        ", expected a free one (--master-port, or 0 for any): ", error.what_without_backtrace());
+    C10_THROW_ERROR(Error, c10::str("the store cannot be served on port ", port,
+                                    ", expected a free one (--master-port, or 0 for any): ",
+                                    error.what_without_backtrace()));
   }
 }
 

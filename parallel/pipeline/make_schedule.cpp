@@ -59,7 +59,8 @@ const NamedSchedule& find_schedule(std::string_view name) {
     if (same_but_for_case(schedule.traits.name, name)) return schedule;
     names += (names.empty() ? "" : ", ") + std::string(schedule.traits.name);
   }
-  TORCH_CHECK(false, "pipeline schedule: got \"", name, "\", expected one of ", names);
+  C10_THROW_ERROR(Error,
+                  c10::str("pipeline schedule: got \"", name, "\", expected one of ", names));
 }
 
 BuilderShape checked_shape(const NamedSchedule& schedule, const ScheduleShape& shape) {

@@ -171,7 +171,7 @@ Schedule load_schedule_csv(const std::string& path) {
     schedule.name = std::filesystem::path(path).filename().string();
     return schedule;
   } catch (const c10::Error& error) {
-    TORCH_CHECK(false, path, ": ", error.what_without_backtrace());
+    C10_THROW_ERROR(Error, path + ": " + error.what_without_backtrace());
   }
 }
 
