@@ -1,17 +1,24 @@
-// Simulated context parallelism over packed rows, one JSON object per row on stdout. Run by
-// scripts/bench/context.
+// Context parallelism over packed rows, simulated for many ranks and measured on two, one JSON
+// object per row on stdout. Run by scripts/bench/context.
 //
 //   bench_context DOCUMENT_LENGTHS.json
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/stack.h>
+#include <time.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <chrono>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "attention/registry.h"
+#include "parallel/context/context_attention.h"
 #include "parallel/context/kv_exchange.h"
 #include "parallel/context/load_balance.h"
+#include "tests/support/run_ranks.h"
 
 namespace {
 
@@ -20,6 +27,7 @@ using tessera::BlockMask;
 using tessera::BlockWork;
 using tessera::LoadBalancer;
 using tessera::ShardPlan;
+using tessera::World;
 
 constexpr int64_t kBlock = 512;
 constexpr int64_t kTokensPerRank = 8192;
@@ -128,6 +136,56 @@ json report(const json& row) {
   return record;
 }
 
+double thread_cpu_s() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Processor time of a rank's attention, forward and backward with all that the exchange of keys
+// costs it: the best of several, float32 with flex, 8 heads, 2 key heads, 64 numbers a head.
+double attention_cpu_s(const World& world, const BlockMask& mask, const ShardPlan& plan) {
+  const tessera::AttentionOp attend =
+      wrap_context_parallel(tessera::AttentionRegistry::with_builtins().make("flex"), world.all());
+  const BlockMask mine = shard(mask, plan, world.rank(), tessera::ContextMethod::kNeededKv);
+  const int64_t T = plan.tokens_per_rank();
+  const at::Tensor q_BTHD = at::randn({1, T, 8, 64}).requires_grad_();
+  const at::Tensor k_BTKD = at::randn({1, T, 2, 64}).requires_grad_();
+  const at::Tensor v_BTKD = at::randn({1, T, 2, 64}).requires_grad_();
+  const at::Tensor d_out_BTHD = at::randn({1, T, 8, 64});
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    world.all().barrier();
+    const double start = thread_cpu_s();
+    const at::Tensor out_BTHD = attend(q_BTHD, k_BTKD, v_BTKD, mine, {}).out_BTHE;
+    torch::autograd::backward({out_BTHD}, {d_out_BTHD});
+    best = std::min(best, thread_cpu_s() - start);
+  }
+  return best;
+}
+
+// The beginning of a row, as long as two ranks hold.
+json measure_two_ranks(const json& row) {
+  const int64_t tokens = 2 * kTokensPerRank;
+  const BlockMask mask =
+      create_block_mask(tessera::causal() & tessera::document(document_ids(row["lengths"], tokens)),
+                        {.q_len = tokens, .kv_len = tokens});
+  const BlockWork work = tessera::block_work({{"global", mask}}, kBlock);
+  json record = {{"measured", true}, {"tokens", tokens}, {"ranks", 2}, {"sample", row["sample"]}};
+  for (const LoadBalancer balancer : {LoadBalancer::kContiguous, LoadBalancer::kMinHeap}) {
+    const ShardPlan plan = balance(balancer, work, 2);
+    std::vector<double> cpu_s(2);
+    tessera::testing::run_ranks(2, [&](const World& world) {
+      cpu_s[static_cast<size_t>(world.rank())] = attention_cpu_s(world, mask, plan);
+    });
+    record[to_string(balancer)] = {
+        {"imbalance", imbalance(plan, work)},
+        {"cpu_s", cpu_s},
+        {"cpu_ratio", std::max(cpu_s[0], cpu_s[1]) / std::min(cpu_s[0], cpu_s[1])}};
+  }
+  return record;
+}
+
 int run(int argc, char** argv) {
   if (argc != 2) {
     std::cerr << "usage: bench_context DOCUMENT_LENGTHS.json\n";
@@ -136,6 +194,9 @@ int run(int argc, char** argv) {
   at::set_num_threads(1);
   const json rows = json::parse(std::ifstream(argv[1]))["rows"];
   for (const json& row : rows) {
+    if (row["total"].get<int64_t>() == (1 << 16)) {
+      std::cout << measure_two_ranks(row).dump() << std::endl;
+    }
     if (row["total"].get<int64_t>() <= (1 << 19)) std::cout << report(row).dump() << std::endl;
   }
   return 0;
