@@ -1,6 +1,8 @@
 # Run after a test program is linked: writes one add_test() a suite into a file that ctest includes. A process that
 # loads LibTorch takes half a second to start, which a process a test would pay more than a thousand times over.
 #
+# Suites called Soak... take long: they run only when asked for (ctest -L soak).
+#
 #   cmake -DPROGRAM=<path> -DNAME=<target> -DOUTPUT=<file> -P TesseraListSuites.cmake
 
 execute_process(COMMAND "${PROGRAM}" --gtest_list_tests OUTPUT_VARIABLE listed RESULT_VARIABLE status)
@@ -14,9 +16,13 @@ set(script "")
 foreach(suite IN LISTS suites)
   string(STRIP "${suite}" suite)
   string(REGEX REPLACE "\\.$" "" suite "${suite}")
+  set(labels "")
+  if(suite MATCHES "^Soak")
+    set(labels " LABELS soak")
+  endif()
   string(APPEND script "add_test([==[${NAME}.${suite}]==] [==[${PROGRAM}]==] [==[--gtest_filter=${suite}.*]==] "
     "--gtest_brief=1)\n"
     # Threads that spin while they wait make tests that share two cores many times slower.
-    "set_tests_properties([==[${NAME}.${suite}]==] PROPERTIES TIMEOUT 600 ENVIRONMENT OMP_WAIT_POLICY=passive)\n")
+    "set_tests_properties([==[${NAME}.${suite}]==] PROPERTIES TIMEOUT 600 ENVIRONMENT OMP_WAIT_POLICY=passive${labels})\n")
 endforeach()
 file(WRITE "${OUTPUT}" "${script}")

@@ -78,9 +78,6 @@ JobLayout plan_layout(const JobConfig& config, int64_t num_ranks) {
   check_row(training, layout.dims);
   check_tensor_keys(config.parallelism, layout.dims);
 
-  require(layout.dims.pp == 1 || layout.dims.cp == 1,
-          "parallelism.context_parallel_degree: expected 1 with pipeline_parallel_degree = ",
-          layout.dims.pp, ", got ", layout.dims.cp, " (not supported together yet)");
   if (layout.dims.pp > 1) layout.pipeline = plan_stages(config);
 
   layout.num_data_ranks = layout.dims.dp_replicate * layout.dims.dp_shard;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -47,6 +48,13 @@ std::string schedule_description(const LrScheduleOptions& options) {
   return std::to_string(phases.warmup) + " warm-up, " + std::to_string(phases.stable) +
          " stable, " + std::to_string(phases.decay) + " " + std::string(to_string(options.type)) +
          " decay";
+}
+
+// How many layers attend by each mask.
+std::vector<std::pair<std::string, double>> layers_by_mask(Model& model) {
+  std::map<std::string, double> layers;
+  for (const AttentionSite& site : model.attention_sites()) ++layers[site.part];
+  return {layers.begin(), layers.end()};
 }
 
 }  // namespace
@@ -92,7 +100,7 @@ World join_world(const Environment& environment, const JobConfig& config, at::De
                          .timeout = std::chrono::seconds(config.comm.init_timeout_seconds)});
 }
 
-ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh) {
+ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh, Model& model) {
   const Parallelism& p = config.parallelism;
   // TorchTitan's two methods: keys of all ranks gathered, or passed around.
   const std::string& rotate = p.context_parallel_rotate_method;
@@ -100,8 +108,10 @@ ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh
                                : rotate == "alltoall" ? ContextMethod::kRing
                                : rotate == "ulysses"  ? ContextMethod::kAllToAll
                                                       : ContextMethod::kNeededKv;
-  return {mesh.cp(), load_balancer(p.context_parallel_load_balancer.value_or("contiguous")),
-          method};
+  return {mesh.cp(),
+          load_balancer(p.context_parallel_load_balancer.value_or("contiguous")),
+          method,
+          {.layers = layers_by_mask(model)}};
 }
 
 ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh) {

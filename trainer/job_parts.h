@@ -38,7 +38,8 @@ std::string attention_backend(const JobConfig& config, at::Device device);
 // Joins the other ranks of the launch, within [comm] init_timeout_seconds. Throws CommError.
 World join_world(const Environment& environment, const JobConfig& config, at::Device device);
 
-ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh);
+// model: whose layers say how much each mask counts.
+ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh, Model& model);
 ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh);
 ModelRequest model_request(const JobConfig& config, at::Device device);
 ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device);

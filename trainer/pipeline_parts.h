@@ -7,8 +7,9 @@
 //   PipelineParts parts = make_pipeline_parts(plan, mesh.pp().rank(), {.tensor = ...}, make);
 //   ParameterStore parameters(parts.blocks(), {.reduce_at_end = true}, seed, groups);
 //   share_tied_gradients(plan, mesh, make, parameters);
-//   auto passes = std::make_unique<PipelinePasses>(parts, plan.execution, parameters, tokenizer,
-//                                                  create_mask_fn, mesh.pp());
+//   auto passes = std::make_unique<PipelinePasses>(parts, plan.execution, parameters,
+//                                                  MaskBuilder(tokenizer, create_mask_fn),
+//                                                  mesh.pp());
 //   TrainingStep step(std::move(passes), parameters, options, mesh);
 #pragma once
 

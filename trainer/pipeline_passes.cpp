@@ -8,11 +8,10 @@
 namespace tessera {
 
 PipelinePasses::PipelinePasses(PipelineParts& parts, const pipeline::ExecutionPlan& plan,
-                               ParameterStore& parameters, const Tokenizer& tokenizer,
-                               CreateMaskFn create_mask_fn, const ProcessGroup& group)
+                               ParameterStore& parameters, MaskBuilder masked,
+                               const ProcessGroup& group)
     : parts_(parts),
-      tokenizer_(tokenizer),
-      create_mask_fn_(std::move(create_mask_fn)),
+      masked_(std::move(masked)),
       group_(group),
       runtime_(plan, group, runtime_stages(parameters)) {
   TORCH_CHECK(parameters.reduces_at_end(),
@@ -50,10 +49,7 @@ std::vector<MaskedBatch> PipelinePasses::microbatches_of(const Batch& batch) con
   int64_t begin = 0;
   for (const int64_t rows :
        pipeline::microbatch_sizes(batch.batch_size(), runtime_.num_microbatches())) {
-    const Batch own = batch.rows(begin, begin + rows);
-    const Model& any_part = *parts_.models.front();
-    microbatches.push_back(
-        {own, any_part.get_attention_masks(create_mask_fn_, own, tokenizer_, Extras{})});
+    microbatches.push_back(masked_.build(*parts_.models.front(), batch.rows(begin, begin + rows)));
     begin += rows;
   }
   return microbatches;

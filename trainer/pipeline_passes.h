@@ -7,33 +7,28 @@
 
 #include <vector>
 
-#include "attention/attention_masks.h"
 #include "parallel/comm/process_group.h"
 #include "parallel/pipeline/pipeline_runtime.h"
+#include "trainer/mask_builder.h"
 #include "trainer/pipeline_parts.h"
 #include "trainer/step_passes.h"
 
 namespace tessera {
-
-struct MaskedBatch {
-  Batch batch;
-  AttentionMasks masks;
-};
 
 class PipelinePasses final : public StepPasses {
  public:
   // parts: this rank's, with `parameters` over their blocks (reduce_at_end, or it throws
   // c10::Error). group: the ranks of the pipeline. What is passed in must outlive the object.
   PipelinePasses(PipelineParts& parts, const pipeline::ExecutionPlan& plan,
-                 ParameterStore& parameters, const Tokenizer& tokenizer,
-                 CreateMaskFn create_mask_fn, const ProcessGroup& group);
+                 ParameterStore& parameters, MaskBuilder masked, const ProcessGroup& group);
 
   double run(const std::vector<Batch>& batches, double loss_gradient) override;
   void replay(const std::vector<Batch>& batches) override;
   std::vector<Block*> blocks() override { return parts_.blocks(); }
 
   // One pass of microbatches with masks of the caller's, e.g. those of a whole batch, split
-  // (AttentionMasks::split). is_last: no other pass adds to these gradients.
+  // (AttentionMasks::split), and shared where ranks share rows. is_last: no other pass adds to
+  // these gradients.
   double run_microbatches(const std::vector<MaskedBatch>& microbatches, double loss_gradient,
                           bool is_last);
 
@@ -46,8 +41,7 @@ class PipelinePasses final : public StepPasses {
   std::vector<MaskedBatch> microbatches_of(const Batch& batch) const;
 
   PipelineParts& parts_;
-  const Tokenizer& tokenizer_;
-  CreateMaskFn create_mask_fn_;
+  MaskBuilder masked_;
   ProcessGroup group_;
   pipeline::PipelineRuntime runtime_;
   std::vector<MaskedBatch> current_;  // of the pass that runs

@@ -17,19 +17,11 @@ at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor
       });
 }
 
-WholeModelPasses::WholeModelPasses(Model& model, ParameterStore& parameters,
-                                   const Tokenizer& tokenizer, CreateMaskFn create_mask_fn,
-                                   const ContextParallel& context)
-    : model_(model),
-      parameters_(parameters),
-      tokenizer_(tokenizer),
-      context_(context),
-      create_mask_fn_(context.tiles_to_share(std::move(create_mask_fn))) {}
+WholeModelPasses::WholeModelPasses(Model& model, ParameterStore& parameters, MaskBuilder masked)
+    : model_(model), parameters_(parameters), masked_(std::move(masked)) {}
 
 at::Tensor WholeModelPasses::forward(const Batch& batch) {
-  const AttentionMasks masks =
-      model_.get_attention_masks(create_mask_fn_, batch, tokenizer_, Extras{});
-  const ContextShare mine = context_.share(batch, masks);
+  const MaskedBatch mine = masked_.build(model_, batch);
   const at::Tensor hidden_BTD =
       model_.trunk(mine.batch.tokens_BT, mine.masks, {.positions_BT = mine.batch.positions_BT});
   return loss_sum(model_, hidden_BTD, mine.batch.labels_BT);

@@ -6,11 +6,9 @@
 
 #include <vector>
 
-#include "attention/block_mask.h"
 #include "data/batch.h"
-#include "data/tokenizer.h"
 #include "models/model.h"
-#include "parallel/context/context_parallel.h"
+#include "trainer/mask_builder.h"
 #include "trainer/parameter_store.h"
 
 namespace tessera {
@@ -41,9 +39,7 @@ at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor
 // One microbatch after the other. What is passed in must outlive the object.
 class WholeModelPasses final : public StepPasses {
  public:
-  // context: this rank's part of each row; the model's attention must be wrapped by it.
-  WholeModelPasses(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
-                   CreateMaskFn create_mask_fn, const ContextParallel& context = {});
+  WholeModelPasses(Model& model, ParameterStore& parameters, MaskBuilder masked);
   double run(const std::vector<Batch>& microbatches, double loss_gradient) override;
   void replay(const std::vector<Batch>& microbatches) override;
   std::vector<Block*> blocks() override { return model_.blocks(); }
@@ -53,9 +49,7 @@ class WholeModelPasses final : public StepPasses {
 
   Model& model_;
   ParameterStore& parameters_;
-  const Tokenizer& tokenizer_;
-  ContextParallel context_;
-  CreateMaskFn create_mask_fn_;
+  MaskBuilder masked_;
 };
 
 }  // namespace tessera

@@ -104,11 +104,21 @@ void TrainJob::build_model() {
   if (layout_.pipeline) {
     stages_ = make_pipeline_parts(*layout_.pipeline, mesh_.pp().rank(), placement, make_part_);
   }
-  create_mask_fn_ = registries.masks.create_mask_fn(
+  const CreateMaskFn create_mask_fn = registries.masks.create_mask_fn(
       registries.attention.mask_form(request.attention), model_->mask_config());
-  const ContextParallel context = context_parallel(config_, mesh_);
-  for (const AttentionSite& site : model_->attention_sites()) *site.op = context.wrap(*site.op);
+  const ContextParallel context = context_parallel(config_, mesh_, *model_);
+  for (Model* part : trained_models()) {
+    for (const AttentionSite& site : part->attention_sites()) *site.op = context.wrap(*site.op);
+  }
+  masked_.emplace(*tokenizer_, create_mask_fn, context);
   checkpoint_every_nth_layer(blocks(), recompute_every_nth_layer(config_));
+}
+
+std::vector<Model*> TrainJob::trained_models() const {
+  if (!layout_.pipeline) return {model_.get()};
+  std::vector<Model*> models;
+  for (const auto& part : stages_.models) models.push_back(part.get());
+  return models;
 }
 
 std::vector<Block*> TrainJob::blocks() const {
@@ -121,14 +131,13 @@ void TrainJob::make_step() {
                                        job_seed(config_), parameter_groups(mesh_));
   const TrainingStepOptions options = training_step_options(config_);
   if (!layout_.pipeline) {
-    auto passes = std::make_unique<WholeModelPasses>(
-        *model_, *parameters_, *tokenizer_, create_mask_fn_, context_parallel(config_, mesh_));
+    auto passes = std::make_unique<WholeModelPasses>(*model_, *parameters_, *masked_);
     step_ = std::make_unique<TrainingStep>(std::move(passes), *parameters_, options, mesh_);
     return;
   }
   share_tied_gradients(*layout_.pipeline, mesh_, make_part_, *parameters_);
   auto passes = std::make_unique<PipelinePasses>(stages_, layout_.pipeline->execution, *parameters_,
-                                                 *tokenizer_, create_mask_fn_, mesh_.pp());
+                                                 *masked_, mesh_.pp());
   step_ = std::make_unique<TrainingStep>(std::move(passes), *parameters_, options, mesh_);
 }
 
@@ -207,6 +216,7 @@ StepRecord TrainJob::run_step(int64_t step) {
   Timing timing;
   const std::vector<Batch> microbatches = next_microbatches();
   timing.data_s = seconds_since(start);
+  if (step == first_step_ && mesh_.cp().size() > 1) log_context_forecast(microbatches.front());
   traces_->before_step(step);
   const double lr = config_.optimizer.lr * lr_factor(lr_schedule_options(config_), step - 1);
   StepResult result;
@@ -220,6 +230,21 @@ StepRecord TrainJob::run_step(int64_t step) {
   const std::string trace = traces_->after_step(step);
   if (!trace.empty()) log_.info("trace of step " + std::to_string(step) + ": " + trace);
   return make_record(step, result, lr, timing);
+}
+
+// Of the rows that are shared by one plan: a microbatch of the pipeline, if there is one.
+void TrainJob::log_context_forecast(const Batch& batch) {
+  const int64_t rows =
+      layout_.pipeline ? config_.parallelism.pipeline_parallel_microbatch_size : batch.batch_size();
+  const ContextForecast forecast = masked_->forecast(*model_, batch.rows(0, rows));
+  log_.info("context parallel: " + to_string(forecast) + " (first microbatch)");
+  constexpr int64_t kSlowTile = 16;
+  if (forecast.tile > kSlowTile) return;
+  log_.warning("training.seq_len = " + std::to_string(batch.seq_len()) + " can be shared by " +
+               std::to_string(forecast.num_ranks) + " ranks in tiles of " +
+               std::to_string(forecast.tile) +
+               " tokens only, which makes attention slow; expected a multiple of " +
+               std::to_string(2 * 128 * forecast.num_ranks));
 }
 
 StepRecord TrainJob::make_record(int64_t step, const StepResult& result, double lr,

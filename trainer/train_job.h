@@ -25,6 +25,7 @@
 #include "trainer/job_checkpoints.h"
 #include "trainer/job_layout.h"
 #include "trainer/logging.h"
+#include "trainer/mask_builder.h"
 #include "trainer/metrics.h"
 #include "trainer/parameter_store.h"
 #include "trainer/pipeline_parts.h"
@@ -60,10 +61,12 @@ class TrainJob {
   void build_model();
   void open_log();
   void make_step();
-  std::vector<Block*> blocks() const;  // that this rank trains
+  std::vector<Model*> trained_models() const;  // of this rank: the model, or its stages
+  std::vector<Block*> blocks() const;          // theirs
   void open_outputs();
   void start_from_checkpoint();
   void check_vocabulary() const;
+  void log_context_forecast(const Batch& batch);
   std::vector<Batch> next_microbatches();
   StepRecord run_step(int64_t step);
   StepRecord make_record(int64_t step, const StepResult& result, double lr,
@@ -82,8 +85,8 @@ class TrainJob {
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::unique_ptr<Model> model_;  // under a pipeline only what is asked of the whole: facts
   MakePart make_part_;
-  PipelineParts stages_;         // of this rank, under a pipeline
-  CreateMaskFn create_mask_fn_;  // the mask form of the attention backend
+  PipelineParts stages_;  // of this rank, under a pipeline
+  std::optional<MaskBuilder> masked_;
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<TrainingStep> step_;
   std::unique_ptr<DataLoader> loader_;

@@ -74,8 +74,8 @@ double gradient_norm(const std::vector<NamedShard>& gradients, const ProcessGrou
 TrainingStep::TrainingStep(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
                            CreateMaskFn create_mask_fn, const TrainingStepOptions& options,
                            const DeviceMesh& mesh)
-    : TrainingStep(std::make_unique<WholeModelPasses>(model, parameters, tokenizer,
-                                                      std::move(create_mask_fn)),
+    : TrainingStep(std::make_unique<WholeModelPasses>(
+                       model, parameters, MaskBuilder(tokenizer, std::move(create_mask_fn))),
                    parameters, options, mesh) {}
 
 TrainingStep::TrainingStep(std::unique_ptr<StepPasses> passes, ParameterStore& parameters,

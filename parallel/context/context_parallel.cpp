@@ -2,8 +2,11 @@
 
 #include <c10/util/Exception.h>
 
-#include "parallel/context/block_work.h"
+#include <iomanip>
+#include <sstream>
+
 #include "parallel/context/context_attention.h"
+#include "parallel/context/kv_exchange.h"
 
 namespace tessera {
 namespace {
@@ -26,8 +29,8 @@ int64_t tile_for(int64_t seq_len, int64_t num_parts) {
 }  // namespace
 
 ContextParallel::ContextParallel(const ProcessGroup& group, LoadBalancer balancer,
-                                 ContextMethod method)
-    : group_(group), balancer_(balancer), method_(method) {}
+                                 ContextMethod method, WorkWeights weights)
+    : group_(group), balancer_(balancer), method_(method), weights_(std::move(weights)) {}
 
 CreateMaskFn ContextParallel::tiles_to_share(CreateMaskFn create_mask_fn) const {
   if (group_.size() == 1) return create_mask_fn;
@@ -40,13 +43,46 @@ CreateMaskFn ContextParallel::tiles_to_share(CreateMaskFn create_mask_fn) const 
   };
 }
 
-ContextShare ContextParallel::share(const Batch& batch, const AttentionMasks& masks) const {
-  if (group_.size() == 1) return {batch, masks};
-  const std::vector<std::string> names = masks.names();
+BlockWork ContextParallel::work_of(const AttentionMasks& whole) const {
+  const std::vector<std::string> names = whole.names();
   TORCH_CHECK(!names.empty(), "context parallelism: the model has no masks to share the work by");
-  const int64_t block = masks.at(names.front()).shape().block.q;
-  const ShardPlan plan = balance(balancer_, block_work(masks, block), group_.size());
-  return {shard(batch, plan, group_.rank()), shard(masks, plan, group_.rank(), method_)};
+  return block_work(whole, whole.at(names.front()).shape().block.q, weights_);
+}
+
+MaskedBatch ContextParallel::share(const MaskedBatch& whole) const {
+  if (group_.size() == 1) return whole;
+  const ShardPlan plan = balance(balancer_, work_of(whole.masks), group_.size());
+  return {shard(whole.batch, plan, group_.rank()),
+          shard(whole.masks, plan, group_.rank(), method_)};
+}
+
+ContextForecast ContextParallel::forecast(const AttentionMasks& whole) const {
+  TORCH_CHECK(group_.size() > 1, "context parallelism: nothing to forecast on one rank");
+  const BlockWork work = work_of(whole);
+  const ShardPlan plan = balance(balancer_, work, group_.size());
+  double moved = 0, layers = 0;
+  for (size_t i = 0; i < work.reads.size(); ++i) {
+    const BlockMask& mask = whole.at(whole.names()[i]);
+    const int64_t blocks = num_moved_blocks(plan, needed_kv_by_rank(mask, plan));
+    moved += work.reads[i].weight * static_cast<double>(blocks);
+    layers += work.reads[i].weight;
+  }
+  const int64_t all = (plan.num_ranks() - 1) * plan.num_blocks();
+  return {.balancer = balancer_,
+          .method = method_,
+          .num_ranks = plan.num_ranks(),
+          .tile = plan.block_size(),
+          .imbalance = imbalance(plan, work),
+          .needed_share = moved / (layers * static_cast<double>(all))};
+}
+
+std::string to_string(const ContextForecast& f) {
+  std::ostringstream text;
+  text << f.num_ranks << " ranks, " << to_string(f.method) << ", balanced by "
+       << to_string(f.balancer) << " in tiles of " << f.tile << " tokens: the busiest rank has "
+       << std::fixed << std::setprecision(3) << f.imbalance << " times the mean work, rows touch "
+       << std::setprecision(0) << 100 * f.needed_share << " % of the keys of other ranks";
+  return text.str();
 }
 
 AttentionOp ContextParallel::wrap(const AttentionOp& op) const {

@@ -4,45 +4,72 @@
 //   ContextParallel context(mesh.cp(), LoadBalancer::kMinHeap, ContextMethod::kNeededKv);
 //   *site.op = context.wrap(*site.op);                              // every place that attends
 //   masks = model.get_attention_masks(context.tiles_to_share(create_mask_fn), batch, ...);
-//   const ContextShare mine = context.share(batch, masks);          // T / cp tokens of each row
+//   const MaskedBatch mine = context.share({batch, masks});         // T / cp tokens of each row
 //
 // A default ContextParallel is one rank: all three are the identity.
 #pragma once
 
-#include <vector>
+#include <string>
 
 #include "attention/attention.h"
 #include "attention/attention_masks.h"
 #include "data/batch.h"
 #include "parallel/comm/process_group.h"
+#include "parallel/context/block_work.h"
 #include "parallel/context/load_balance.h"
 #include "parallel/context/shard_masks.h"
 
 namespace tessera {
 
-struct ContextShare {
+struct MaskedBatch {
   Batch batch;
   AttentionMasks masks;
 };
 
+// What the plan of one microbatch promises, before anything is sent.
+struct ContextForecast {
+  LoadBalancer balancer = LoadBalancer::kContiguous;
+  ContextMethod method = ContextMethod::kAllGather;
+  int64_t num_ranks = 1;
+  int64_t tile = 0;         // tokens of a side of the masks' tiles
+  double imbalance = 1;     // live pairs of the busiest rank by the mean, over all masks by layers
+  double needed_share = 1;  // of the keys of other ranks, those that the rows of a rank touch
+};
+
+// "2 ranks, needed_kv, balanced by min_heap in tiles of 128 tokens: the busiest rank has 1.004
+// times the mean work, rows touch 35 % of the keys of other ranks".
+std::string to_string(const ContextForecast& forecast);
+
 class ContextParallel {
  public:
   ContextParallel() = default;
-  ContextParallel(const ProcessGroup& group, LoadBalancer balancer, ContextMethod method);
+
+  // layers: how many of the model's layers use each mask, so that a mask counts for as much work as
+  // is done with it (WorkWeights); masks that are not named count as one layer.
+  ContextParallel(const ProcessGroup& group, LoadBalancer balancer, ContextMethod method,
+                  WorkWeights weights = {});
+
+  int64_t size() const { return group_.size(); }
 
   // Builds masks with tiles so small that every rank gets equally many: the largest power of two up
   // to 128. Throws c10::Error when a row cannot be shared even token by token.
   CreateMaskFn tiles_to_share(CreateMaskFn create_mask_fn) const;
 
-  // This rank's part of a microbatch and of its whole masks.
-  ContextShare share(const Batch& batch, const AttentionMasks& masks) const;
+  // This rank's part of a microbatch with its whole masks.
+  MaskedBatch share(const MaskedBatch& whole) const;
+
+  // Throws c10::Error on one rank, where nothing is shared.
+  ContextForecast forecast(const AttentionMasks& whole) const;
 
   AttentionOp wrap(const AttentionOp& op) const;
 
  private:
+  BlockWork work_of(const AttentionMasks& whole) const;
+
   ProcessGroup group_;
   LoadBalancer balancer_ = LoadBalancer::kContiguous;
   ContextMethod method_ = ContextMethod::kAllGather;
+  WorkWeights weights_;
 };
 
 }  // namespace tessera

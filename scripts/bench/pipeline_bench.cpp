@@ -69,8 +69,8 @@ Measured measure(const pipeline::PipelinePlan& plan, const Llama3Config& config,
     PipelineParts parts = make_pipeline_parts(plan, world.rank(), {}, make);
     ParameterStore parameters(parts.blocks(), {.reduce_at_end = true}, 1);
     const ByteTokenizer tokenizer;
-    PipelinePasses passes(parts, plan.execution, parameters, tokenizer, create_block_mask,
-                          world.all());
+    PipelinePasses passes(parts, plan.execution, parameters,
+                          MaskBuilder(tokenizer, create_block_mask), world.all());
     const Batch batch =
         random_batch(arguments.num_microbatches, arguments.seq_len, config.vocab_size);
     for (std::vector<RankTimes>& step : steps) {  // the first one warms up

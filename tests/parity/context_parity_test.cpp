@@ -1,6 +1,7 @@
 // Context parallelism in a whole step: N ranks equal one rank, for every method, and in products.
 #include <gtest/gtest.h>
 
+#include "tests/parallel/context/context_rules.h"
 #include "tests/parity/parity.h"
 
 namespace tessera::testing {
@@ -44,6 +45,17 @@ const Case kCases[] = {
     {"fsdp2_cp2", {.dims = {.cp = 2}, .num_ranks = 4, .num_microbatches = 2}},
     {"tp2_cp2", {.dims = {.cp = 2, .tp = 2}, .num_ranks = 4}},
     {"fsdp2_tp2_cp2", {.dims = {.cp = 2, .tp = 2}, .num_ranks = 8, .recompute_every = 1}},
+    {"pp2_cp2", {.dims = {.cp = 2, .pp = 2}, .num_ranks = 4, .pipeline_microbatches = 4}},
+    {"pp2_cp2_ring_zero_bubble",
+     {.dims = {.cp = 2, .pp = 2},
+      .num_ranks = 4,
+      .recompute_every = 1,
+      .schedule = "InterleavedZeroBubble",
+      .pipeline_microbatches = 4,
+      .method = ContextMethod::kRing}},
+    {"fsdp2_pp2_cp2", {.dims = {.cp = 2, .pp = 2}, .num_ranks = 8, .pipeline_microbatches = 2}},
+    {"tp2_pp2_cp2",
+     {.dims = {.cp = 2, .tp = 2, .pp = 2}, .num_ranks = 8, .pipeline_microbatches = 2}},
 };
 
 class ContextParity : public ::testing::TestWithParam<std::tuple<Case, const char*>> {};
@@ -66,6 +78,85 @@ INSTANTIATE_TEST_SUITE_P(Layouts, ContextParity,
                            return std::string(std::get<0>(info.param).name) +
                                   (has_window ? "_window" : "");
                          });
+
+// Every mask x balancer x method in a whole step. The model is small, as there are many: what is
+// seen here beyond the operator's own test (context_attention_test.cpp) is tokens, labels and
+// positions that are cut like the masks.
+constexpr Method kMethods[] = {Method::kAllGather, Method::kRing, Method::kAllToAll,
+                               Method::kNeededKv};
+constexpr Balancer kBalancers[] = {Balancer::kContiguous, Balancer::kHeadTail,
+                                   Balancer::kRoundRobin, Balancer::kMinHeap};
+
+ParityProblem small_problem(const std::string& attention, at::ScalarType dtype) {
+  ParityProblem problem{.model = parity_model(),
+                        .attention = attention,
+                        .dtype = dtype,
+                        .num_rows = 2,
+                        .seq_len = 48,
+                        .lr = dtype == at::kDouble ? 1e-2 : 1e-3};
+  problem.model.n_layers = 1;
+  problem.model.dim = 16;
+  problem.model.n_heads = 4;
+  problem.model.n_kv_heads = 2;
+  problem.model.ffn_dim = 24;
+  return problem;
+}
+
+// A model's own rule says nothing of images and prefixes: every row gets the mask of `rule`.
+CreateMaskFn masks_of(const MaskMod& rule) {
+  return [rule](const MaskMod& /*of_the_model*/, const MaskShape& shape) {
+    MaskShape for_all_rows = shape;
+    for_all_rows.batch = 1;
+    return create_block_mask(rule, for_all_rows);
+  };
+}
+
+void expect_every_mask_to_equal_one_rank(int64_t num_ranks, const ParityProblem& problem,
+                                         double tolerance) {
+  std::vector<ParityCase> whole, shared;
+  for (const auto& [name, rule] : context_rules(problem.seq_len)) {
+    whole.push_back({name, {.create_mask_fn = masks_of(rule)}, problem});
+    for (const Balancer balancer : kBalancers) {
+      for (const Method method : kMethods) {
+        if (method == Method::kRing && problem.attention == "sdpa") continue;  // it gives no lse
+        ParityLayout layout{.dims = {.cp = num_ranks}, .num_ranks = num_ranks};
+        layout.create_mask_fn = masks_of(rule);
+        shared.push_back({name + ", " + to_string(balancer) + ", " + to_string(method),
+                          with(layout, method, balancer), problem});
+      }
+    }
+  }
+  const std::vector<ParityRun> expected = train_on_ranks(whole), got = train_on_ranks(shared);
+  const size_t cases_of_a_mask = shared.size() / whole.size();
+  for (size_t i = 0; i < shared.size(); ++i) {
+    SCOPED_TRACE(shared[i].name);
+    expect_parity(got[i], expected[i / cases_of_a_mask], tolerance);
+  }
+}
+
+TEST(ContextParityOfMasks, TwoRanksInFloat64) {
+  expect_every_mask_to_equal_one_rank(2, small_problem("eager", at::kDouble), 1e-9);
+}
+
+TEST(ContextParityOfMasks, FourRanksInFloat64) {
+  expect_every_mask_to_equal_one_rank(4, small_problem("eager", at::kDouble), 1e-9);
+}
+
+TEST(ContextParityOfMasks, TwoRanksWithFlexInFloat32) {
+  expect_every_mask_to_equal_one_rank(2, small_problem("flex", at::kFloat), 1e-5);
+}
+
+TEST(ContextParityOfMasks, TwoRanksWithSdpaInFloat32) {
+  expect_every_mask_to_equal_one_rank(2, small_problem("sdpa", at::kFloat), 1e-5);
+}
+
+TEST(SoakContextParityOfMasks, FourRanksWithFlexInFloat32) {
+  expect_every_mask_to_equal_one_rank(4, small_problem("flex", at::kFloat), 1e-5);
+}
+
+TEST(SoakContextParityOfMasks, FourRanksWithSdpaInFloat32) {
+  expect_every_mask_to_equal_one_rank(4, small_problem("sdpa", at::kFloat), 1e-5);
+}
 
 }  // namespace
 }  // namespace tessera::testing

@@ -28,6 +28,7 @@ struct ParityProblem {
   int64_t num_rows = 8;  // of one step
   int64_t seq_len = 24;
   int64_t num_steps = 5;
+  double lr = 1e-2;
 };
 
 Llama3Config parity_model();
@@ -70,8 +71,17 @@ Batch parity_rows(const ParityProblem& problem, int64_t first, int64_t num_rows)
 // which several ranks hold are the same bits on all.
 ParityRun train_on_ranks(const ParityLayout& layout, const ParityProblem& problem);
 
-// Losses, gradient norms, every gradient and every weight, relative to the largest of each tensor;
-// initial weights bit for bit.
+// The same for many, one after another: ranks that meet once are faster than ranks that meet for
+// each. All layouts have the same number of ranks.
+struct ParityCase {
+  std::string name;
+  ParityLayout layout;
+  ParityProblem problem;
+};
+std::vector<ParityRun> train_on_ranks(const std::vector<ParityCase>& cases);
+
+// Losses, gradient norms, every gradient and every weight, relative to the largest of each tensor
+// (in float32 to its norm, and the difference's norm is meant); initial weights bit for bit.
 void expect_parity(const ParityRun& got, const ParityRun& expected, double tolerance);
 
 }  // namespace tessera::testing

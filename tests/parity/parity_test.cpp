@@ -63,17 +63,19 @@ INSTANTIATE_TEST_SUITE_P(Layouts, Parity,
                          });
 
 // What users run: float32 and the flex kernels.
-TEST(ParityFloat, FlexEqualsOneRank) {
-  ParityProblem problem = problem_of(false);
+class ParityFloat : public ::testing::TestWithParam<Case> {};
+
+TEST_P(ParityFloat, FlexEqualsOneRank) {
+  ParityProblem problem = problem_of(true);
   problem.dtype = at::kFloat;
   problem.attention = "flex";
-  const ParityRun expected = train_on_ranks({}, problem);
-  const ParityRun got = train_on_ranks({.dims = {.tp = 2}, .num_ranks = 4}, problem);
-  for (size_t i = 0; i < expected.losses.size(); ++i) {
-    EXPECT_NEAR(got.losses[i], expected.losses[i], kFloatTolerance * expected.losses[i]);
-  }
-  EXPECT_NEAR(got.grad_norms[0], expected.grad_norms[0], kFloatTolerance * expected.grad_norms[0]);
+  problem.lr = 1e-3;
+  static const ParityRun expected = train_on_ranks({}, problem);
+  expect_parity(train_on_ranks(GetParam().layout, problem), expected, kFloatTolerance);
 }
+
+INSTANTIATE_TEST_SUITE_P(Layouts, ParityFloat, ::testing::ValuesIn(kCases),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 // The worst of the ranks' mean losses is not the mean, and is the same for all.
 TEST(ParityMetrics, MaxLossIsOfTheWorstRank) {

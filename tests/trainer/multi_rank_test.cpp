@@ -1,4 +1,5 @@
 // Runs of several ranks as real processes, by `tessera launch`.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -6,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "tests/support/files.h"
 #include "tests/support/process.h"
 #include "tests/trainer/job_fixture.h"
 #include "trainer/metrics.h"
@@ -63,6 +65,9 @@ TEST(MultiRank, EveryLayoutHasTheCurveOfOneRank) {
       run(2, "pp",
           {"--parallelism.pipeline_parallel_degree", "2",
            "--parallelism.pipeline_parallel_schedule", "Interleaved1F1B"}),
+      run(4, "pp_cp",
+          {"--parallelism.pipeline_parallel_degree", "2", "--parallelism.context_parallel_degree",
+           "2", "--parallelism.context_parallel_rotate_method", "alltoall"}),
   };
   for (const auto& records : others) {
     ASSERT_EQ(records.size(), one.size());
@@ -73,6 +78,8 @@ TEST(MultiRank, EveryLayoutHasTheCurveOfOneRank) {
     }
   }
   EXPECT_TRUE(fs::exists(job.path("fsdp") + "/train.rank-1.log"));
+  EXPECT_THAT(testing::content_of(job.path("cp") + "/train.log"),
+              ::testing::HasSubstr("context parallel: 2 ranks, needed_kv, balanced by min_heap"));
 }
 
 // Saved by two ranks, continued by two and by one.

@@ -84,8 +84,8 @@ struct RankStep {
       : mesh(world, {.pp = 2}),
         parts(make_pipeline_parts(plan, mesh.pp().rank(), {}, maker(false))),
         parameters(parts.blocks(), {.reduce_at_end = true}, /*seed=*/1),
-        step(std::make_unique<PipelinePasses>(parts, plan.execution, parameters, tokenizer,
-                                              create_mask_fn, mesh.pp()),
+        step(std::make_unique<PipelinePasses>(parts, plan.execution, parameters,
+                                              MaskBuilder(tokenizer, create_mask_fn), mesh.pp()),
              parameters, {}, mesh) {}
 
   DeviceMesh mesh;
@@ -128,8 +128,8 @@ TEST(PipelinePasses, RefusesParametersThatReduceTooEarly) {
   PipelineParts parts = make_pipeline_parts(plan, 0, {}, maker(false));
   ParameterStore parameters(parts.blocks(), {}, 1);
   const ByteTokenizer tokenizer;
-  EXPECT_ERROR(PipelinePasses(parts, plan.execution, parameters, tokenizer, create_block_mask, {}),
-               "reduce_at_end");
+  const MaskBuilder masked(tokenizer, create_block_mask);
+  EXPECT_ERROR(PipelinePasses(parts, plan.execution, parameters, masked, {}), "reduce_at_end");
 }
 
 }  // namespace
