@@ -7,8 +7,6 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "attention/registry.h"
-#include "models/llama3/llama3.h"
 #include "models/safetensors.h"
 #include "parallel/tiles.h"
 #include "tests/support/errors.h"
@@ -16,26 +14,21 @@
 #include "tests/support/run_ranks.h"
 #include "tests/support/same_bits.h"
 #include "tests/support/temp_dir.h"
+#include "tests/trainer/rank_run.h"
 #include "trainer/checkpoint.h"
-#include "trainer/job_checkpoints.h"
-#include "trainer/training_step.h"
 
 namespace tessera {
 namespace {
 
 namespace fs = std::filesystem;
 using testing::message_of;
+using testing::RankRun;
 using testing::run_ranks;
+using testing::RunLayout;
 using testing::same_bits;
 using testing::TempDir;
 
-struct Layout {
-  const char* name;
-  int64_t num_ranks;
-  ParallelDims dims = {};
-};
-
-const Layout kLayouts[] = {
+const RunLayout kLayouts[] = {
     {"one rank", 1},
     {"fsdp 4", 4},
     {"tp 2", 2, {.tp = 2}},
@@ -44,70 +37,12 @@ const Layout kLayouts[] = {
 };
 
 Llama3Config model_config() {
-  Llama3Config config;
-  config.dim = 16;
+  Llama3Config config = testing::checkpoint_model();
   config.n_layers = 2;
-  config.n_heads = 4;
-  config.n_kv_heads = 2;
-  config.head_dim = 4;
-  config.ffn_dim = 24;
-  config.vocab_size = 31;  // does not divide: uneven and, in the end, empty parts
-  config.max_seq_len = 32;
   return config;
 }
 
-constexpr int64_t kRows = 4, kSeqLen = 12;  // of one step, over all ranks
-
-Batch rows_of_step(int64_t step, int64_t first, int64_t num_rows) {
-  std::vector<int64_t> document;
-  for (int64_t i = 0; i < (kRows + 1) * (kSeqLen + 1); ++i) {
-    document.push_back((i * i + 7 * step + i / 5) % 31);
-  }
-  return pack_documents({document}, kSeqLen).rows(first, first + num_rows);
-}
-
 TrainState state_of(int64_t step) { return {.step = step, .num_tokens = 10 * step, .loader = {}}; }
-
-// What one rank of a run has.
-class RankRun {
- public:
-  RankRun(const World& world, const Layout& layout, uint64_t seed)
-      : mesh(world, layout.dims),
-        model(model_config(), AttentionRegistry::with_builtins().make("eager"),
-              {.tensor = TensorParallel(mesh.tp(), /*sequence_parallel=*/true)}),
-        parameters(model,
-                   {.master_dtype = at::kDouble,
-                    .compute_dtype = at::kDouble,
-                    .sum_whole_gradients_over_tensor = true},
-                   seed,
-                   {.shard = mesh.shard(), .replicate = mesh.replicate(), .tensor = mesh.tp()}),
-        step(model, parameters, tokenizer, create_block_mask, {.max_norm = 1.0, .adamw = {}},
-             mesh) {}
-
-  std::vector<double> train(int64_t first, int64_t last) {
-    const int64_t rows = kRows / mesh.num_batch_ranks();
-    std::vector<double> losses;
-    for (int64_t s = first; s < last; ++s) {
-      losses.push_back(step.run({rows_of_step(s, mesh.batch_index() * rows, rows)}, 1e-2).loss);
-    }
-    return losses;
-  }
-
-  CheckpointTensors tensors() { return checkpoint_tensors(parameters, step.optimizer(), mesh); }
-  void save(const std::string& folder, int64_t at) {
-    save_checkpoint(folder, tensors(), state_of(at), {}, mesh);
-  }
-  void load(const std::string& folder, int64_t at) {
-    EXPECT_EQ(load_checkpoint(folder, at, tensors(), mesh).num_tokens, 10 * at);
-    parameters.refresh();
-  }
-
-  DeviceMesh mesh;
-  ByteTokenizer tokenizer;
-  Llama3 model;
-  ParameterStore parameters;
-  TrainingStep step;
-};
 
 class CheckpointLayouts : public ::testing::Test {
  protected:
@@ -115,7 +50,7 @@ class CheckpointLayouts : public ::testing::Test {
 
   // The whole tensors of a checkpoint, as one rank reads them.
   static std::map<std::string, at::Tensor> wholes(const std::string& folder, int64_t step) {
-    RankRun run(World(), kLayouts[0], /*seed=*/99);
+    RankRun run(World(), kLayouts[0], model_config(), /*seed=*/99);
     run.load(folder, step);
     std::map<std::string, at::Tensor> wholes;
     const CheckpointTensors tensors = run.tensors();
@@ -135,10 +70,10 @@ void expect_same(const std::map<std::string, at::Tensor>& a,
 
 // Saved by each layout, loaded by each other, saved again, and read by one rank: the same bits.
 TEST_F(CheckpointLayouts, AnyLoadsIntoAnyOther) {
-  for (const Layout& from : kLayouts) {
+  for (const RunLayout& from : kLayouts) {
     const std::string saved = folder(std::string("from ") + from.name);
     run_ranks(from.num_ranks, [&](const World& world) {
-      RankRun run(world, from, /*seed=*/3);
+      RankRun run(world, from, model_config(), /*seed=*/3);
       run.train(0, 2);
       run.save(saved, 2);
     });
@@ -146,10 +81,10 @@ TEST_F(CheckpointLayouts, AnyLoadsIntoAnyOther) {
     EXPECT_EQ(expected.size(), 21u * 3 + 1);
     EXPECT_EQ(expected.at("step").item<float>(), 2);
     EXPECT_GT(expected.at("exp_avg/layers.1.feed_forward.w2.weight").abs().min().item<double>(), 0);
-    for (const Layout& to : kLayouts) {
+    for (const RunLayout& to : kLayouts) {
       const std::string again = folder(std::string("to ") + to.name);
       run_ranks(to.num_ranks, [&](const World& world) {
-        RankRun run(world, to, /*seed=*/4);
+        RankRun run(world, to, model_config(), /*seed=*/4);
         run.load(saved, 2);
         for (const NamedShard& part : run.tensors().model) {  // also what nobody counts here
           const at::Tensor& whole = expected.at(part.name);
@@ -166,19 +101,19 @@ TEST_F(CheckpointLayouts, AnyLoadsIntoAnyOther) {
 
 TEST_F(CheckpointLayouts, AResumedRunContinuesTheCurve) {
   std::map<std::string, std::vector<double>> whole_curves;
-  for (const Layout& layout : kLayouts) {
+  for (const RunLayout& layout : kLayouts) {
     run_ranks(layout.num_ranks, [&](const World& world) {
-      RankRun run(world, layout, /*seed=*/3);
+      RankRun run(world, layout, model_config(), /*seed=*/3);
       std::vector<double> losses = run.train(0, 3);
       run.save(folder(layout.name), 3);
       for (const double loss : run.train(3, 6)) losses.push_back(loss);
       if (world.rank() == 0) whole_curves[layout.name] = losses;
     });
   }
-  for (const Layout& from : kLayouts) {
-    for (const Layout& to : kLayouts) {
+  for (const RunLayout& from : kLayouts) {
+    for (const RunLayout& to : kLayouts) {
       run_ranks(to.num_ranks, [&](const World& world) {
-        RankRun run(world, to, /*seed=*/4);
+        RankRun run(world, to, model_config(), /*seed=*/4);
         run.load(folder(from.name), 3);
         const std::vector<double> losses = run.train(3, 6), &expected = whole_curves.at(from.name);
         for (size_t i = 0; i < losses.size(); ++i) {
