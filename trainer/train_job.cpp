@@ -176,21 +176,20 @@ JobEnd TrainJob::run(const std::function<bool()>& stop_requested) {
   const int64_t num_steps = config_.training.steps;
   bool stopping = false;
   for (int64_t step = first_step_; step <= num_steps && !stopping; ++step) {
-    StepRecord record;
     try {
-      record = run_step(step);
+      const StepRecord record = run_step(step);
       stopping = any_rank(stop_requested());
+      report(record);
+      progress.update({.step = step,
+                       .num_steps = num_steps,
+                       .first_step = first_step_ - 1,
+                       .loss = record.loss,
+                       .tps = record.tps,
+                       .elapsed_s = seconds_since(start)});
+      checkpoints_->save_if_due(step, stopping);
     } catch (const CommError& error) {
       name_lost_ranks(error);
     }
-    report(record);
-    progress.update({.step = step,
-                     .num_steps = num_steps,
-                     .first_step = first_step_ - 1,
-                     .loss = record.loss,
-                     .tps = record.tps,
-                     .elapsed_s = seconds_since(start)});
-    checkpoints_->save_if_due(step, stopping);
     if (step == first_step_) {
       mesh_.world().set_timeout(std::chrono::seconds(config_.comm.train_timeout_seconds));
     }
@@ -302,16 +301,23 @@ void TrainJob::name_lost_ranks(const CommError& error) const {
     throw CommError(here + "; which rank is lost cannot be told: " + store_error.what(),
                     error.ranks);
   }
-  std::string lost;
+  // A rank of another group may be the first cause, when this group's ranks failed one by another;
+  // or it has not noticed yet.
+  std::string lost, others;
   for (const int64_t rank : silent) {
     const auto& group = error.ranks;
     const bool is_suspect =
         group.empty() || std::find(group.begin(), group.end(), rank) != group.end();
-    if (is_suspect) lost += (lost.empty() ? "" : ", ") + std::to_string(rank);
+    std::string& list = is_suspect ? lost : others;
+    list += (list.empty() ? "" : ", ") + std::to_string(rank);
   }
-  throw CommError(here + (lost.empty() ? "; every rank of the group still answers"
-                                       : "; no word from rank " + lost + ": it died or hangs"),
-                  error.ranks);
+  std::string verdict = "; every rank of the group still answers";
+  if (!lost.empty()) {
+    verdict = "; no word from rank " + lost + ": it died or hangs";
+  } else if (!others.empty()) {
+    verdict += ", but no word from rank " + others + ": it died, hangs or goes on alone";
+  }
+  throw CommError(here + verdict, error.ranks);
 }
 
 void TrainJob::say_where_files_are() const {

@@ -33,6 +33,8 @@ Arguments operator+(Arguments left, const Arguments& right) {
 const Arguments kEndless = {"--training.steps", "1000000"};  // more than any test waits for
 const Arguments kShortInit = {"--comm.init_timeout_seconds", "2"};
 const Arguments kShortTrain = {"--comm.train_timeout_seconds", "3"};
+const Arguments kSaveEachStep = {"--checkpoint.enable", "--checkpoint.interval", "1"};
+const Arguments kPipeline = {"--parallelism.pipeline_parallel_degree", "2"};
 constexpr int kMostSeconds = 60;  // a hang is minutes: [comm]'s defaults
 
 int64_t free_port() { return StoreServer(0).port(); }
@@ -60,16 +62,22 @@ std::vector<pid_t> descendants(pid_t parent) {
   return all;
 }
 
-// Kills the process below `launcher` that was started as this rank; whether there is one.
-bool kill_rank(pid_t launcher, int64_t rank) {
+// The process below `launcher` that was started as this rank; 0 when there is none.
+pid_t process_of_rank(pid_t launcher, int64_t rank) {
   const std::string variable = "RANK=" + std::to_string(rank);
   for (const pid_t pid : descendants(launcher)) {
     std::ifstream environment("/proc/" + std::to_string(pid) + "/environ");
     for (std::string pair; std::getline(environment, pair, '\0');) {
-      if (pair == variable) return kill(pid, SIGKILL) == 0;
+      if (pair == variable) return pid;
     }
   }
-  return false;
+  return 0;
+}
+
+// Whether there was such a process to kill.
+bool kill_rank(pid_t launcher, int64_t rank) {
+  const pid_t pid = process_of_rank(launcher, rank);
+  return pid != 0 && kill(pid, SIGKILL) == 0;
 }
 
 class RankProcesses : public ::testing::Test {
@@ -84,11 +92,12 @@ class RankProcesses : public ::testing::Test {
                                           TESSERA_SOURCE_DIR);
   }
 
-  std::unique_ptr<ChildProcess> start_rank(int64_t rank, int64_t port,
-                                           const Arguments& more = {}) const {
+  std::unique_ptr<ChildProcess> start_rank(int64_t rank, int64_t port, const Arguments& more = {},
+                                           int64_t world_size = 2) const {
     const std::string number = std::to_string(rank);
-    return start(train(more) + Arguments{"--rank", number, "--world-size", "2", "--local-rank",
-                                         number, "--master-addr", "127.0.0.1", "--master-port",
+    return start(train(more) + Arguments{"--rank", number, "--world-size",
+                                         std::to_string(world_size), "--local-rank", number,
+                                         "--master-addr", "127.0.0.1", "--master-port",
                                          std::to_string(port)});
   }
 
@@ -206,10 +215,66 @@ TEST_F(RankProcesses, ALaunchStartsAnewAfterAKillAndEndsByCtrlC) {
                 {"rank 1 was killed by signal 9", "interrupted", "metrics.jsonl"});
 }
 
-TEST_F(RankProcesses, SurvivorsOfAKilledRankNameIt) {
+// A stage waits for messages that never come. [comm]'s time is not used up: 100 s here.
+TEST_F(RankProcesses, AKilledPipelineStageEndsTheLaunchAndIsNamed) {
+  const auto launcher =
+      start(Arguments{"launch", "--nproc", "2", "--"} + train(kEndless + kPipeline));
+  ASSERT_TRUE(trains()) << launcher->output_so_far();
+  const std::vector<pid_t> ranks = descendants(launcher->pid());
+  EXPECT_EQ(ranks.size(), 2u);
+  ASSERT_TRUE(kill_rank(launcher->pid(), 1));
+  expect_output(finish(*launcher), 128 + SIGKILL,
+                {"tessera launch: rank 1 was killed by signal 9 (Killed)"});
+  for (const pid_t rank : ranks) EXPECT_FALSE(is_alive(rank));
+}
+
+// Two pipelines, sharded over each other. Rank 0 has no group with rank 3 and fails because of
+// ranks 1 and 2, which end before it.
+TEST_F(RankProcesses, EverySurvivorOfAKilledPipelineStageNamesIt) {
   const int64_t port = free_port();
-  const auto first = start_rank(0, port, kEndless + kShortTrain);
-  const auto second = start_rank(1, port, kEndless + kShortTrain);
+  std::vector<std::unique_ptr<ChildProcess>> ranks;
+  for (int64_t rank = 0; rank < 4; ++rank) {
+    ranks.push_back(start_rank(rank, port, kEndless + kPipeline, /*world_size=*/4));
+  }
+  ASSERT_TRUE(trains()) << ranks[0]->output_so_far();
+  ranks[3]->signal(SIGKILL);
+  for (int64_t rank = 0; rank < 3; ++rank) {
+    expect_output(finish(*ranks[static_cast<size_t>(rank)]), 1,
+                  {"tessera: error: rank " + std::to_string(rank) + ":", "no word from rank 3"});
+  }
+}
+
+// Both pipeline stages go on from the last checkpoint, on the curve of a run without a break.
+TEST_F(RankProcesses, ARestartGoesOnFromTheCheckpoint) {
+  const Arguments job = train(kPipeline + Arguments{"--training.steps", "8"});
+  const auto whole = start(Arguments{"launch", "--nproc", "2", "--"} + job);
+  expect_output(finish(*whole), 0, {});
+  const std::vector<double> expected = take_losses();
+  ASSERT_EQ(expected.size(), 8u);
+
+  const auto launcher = start(Arguments{"launch", "--nproc", "2", "--max-restarts", "1", "--"} +
+                              job + Arguments{"--checkpoint.enable", "--checkpoint.interval", "3"});
+  pid_t victim = 0;
+  const auto has_checkpoint = [&] {
+    if (victim == 0) victim = process_of_rank(launcher->pid(), 1);
+    return std::filesystem::exists(job_.dump_folder() + "/checkpoint/step-3");
+  };
+  ASSERT_TRUE(eventually(has_checkpoint, kMostSeconds)) << launcher->output_so_far();
+  ASSERT_EQ(kill(victim, SIGKILL), 0);
+  const ProcessResult result = finish(*launcher);
+  expect_output(result, 0, {"rank 1 was killed by signal 9", "restart 1 of 1 of all ranks"});
+  const size_t restart = result.output.find("restart 1 of 1");
+  ASSERT_NE(restart, std::string::npos);
+  EXPECT_NE(result.output.find("continuing after step ", restart), std::string::npos)
+      << result.output;
+  EXPECT_EQ(take_losses(), expected);
+}
+
+// Killed while it saves, most likely: that takes longer than a step.
+TEST_F(RankProcesses, SurvivorsOfAKilledRankNameIt) {
+  const Arguments job = kEndless + kShortTrain + kSaveEachStep;
+  const int64_t port = free_port();
+  const auto first = start_rank(0, port, job), second = start_rank(1, port, job);
   ASSERT_TRUE(trains()) << first->output_so_far();
   second->signal(SIGKILL);
   expect_output(finish(*first), 1, {"tessera: error: rank 0:", "no word from rank 1"});
