@@ -7,6 +7,8 @@
 #include <c10/util/Exception.h>
 #include <c10/util/StringUtil.h>
 
+#include <algorithm>
+
 #include "parallel/comm/process_group_impl.h"
 
 namespace tessera {
@@ -124,7 +126,10 @@ int64_t sum_of(const std::vector<int64_t>& values) {
 std::string backend_message(const std::exception& error) {
   const auto* c10_error = dynamic_cast<const c10::Error*>(&error);
   const std::string text = c10_error ? c10_error->what_without_backtrace() : error.what();
-  return text.substr(0, text.find("\nException raised from"));
+  // Gloo's advice is the same after every lost peer.
+  const size_t end = std::min(text.find("\nException raised from"),
+                              text.find(". This is typically caused by a remote worker"));
+  return text.substr(0, end);
 }
 
 void PendingWork::wait() {

@@ -7,7 +7,8 @@
 
 namespace tessera {
 
-// What a backend or store says went wrong, without the addresses of its call stack.
+// What a backend or store says went wrong, without the addresses of its call stack and without
+// Gloo's general advice ("This is typically caused by ... GLHF!").
 std::string backend_message(const std::exception& error);
 
 struct ProcessGroup::Impl {

@@ -9,6 +9,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <latch>
+
 #include "tests/support/errors.h"
 #include "tests/support/run_ranks.h"
 
@@ -124,18 +126,39 @@ TEST(ProcessGroup, RefusesStridedTensorsAndWrongSizes) {
   });
 }
 
+// The message of a reduction that fails.
+std::string all_reduce_failure(const ProcessGroup& group) {
+  try {
+    group.all_reduce(values({1})).wait();
+  } catch (const CommError& error) {
+    return error.what();
+  }
+  return "no CommError";
+}
+
+// Without Gloo's advice.
 TEST(ProcessGroup, ALostPeerIsAnErrorThatNamesGroupAndOperation) {
   run_ranks(2, [](const World& world) {
     const ProcessGroup group = world.group("tp", {0, 1});
     if (world.rank() == 1) return;  // drops its connections
-    try {
-      group.all_reduce(values({1})).wait();
-      FAIL() << "expected a CommError";
-    } catch (const CommError& error) {
-      EXPECT_THAT(error.what(),
-                  ::testing::AllOf(::testing::HasSubstr("all_reduce in group \"tp\" (ranks 0, 1)"),
-                                   ::testing::HasSubstr("failed")));
-    }
+    EXPECT_THAT(
+        all_reduce_failure(group),
+        ::testing::AllOf(::testing::HasSubstr("all_reduce in group \"tp\" (ranks 0, 1) failed: "),
+                         ::testing::Not(::testing::HasSubstr("This is typically"))));
+  });
+}
+
+TEST(ProcessGroup, APeerThatHangsIsAnErrorAfterTheTimeout) {
+  std::latch is_told(1);
+  run_ranks(2, [&](const World& world) {
+    const ProcessGroup group = world.group("tp", {0, 1});
+    group.set_timeout(std::chrono::milliseconds(100));
+    if (world.rank() == 1) return is_told.wait();
+    EXPECT_THAT(
+        all_reduce_failure(group),
+        ::testing::MatchesRegex("all_reduce in group \"tp\" \\(ranks 0, 1\\) failed: .*"
+                                "Timed out waiting 100ms for [a-z]+ operation to complete"));
+    is_told.count_down();
   });
 }
 
