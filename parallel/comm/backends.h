@@ -21,7 +21,7 @@ struct BackendRequest {
 
 c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendRequest& request);
 
-// Throws c10::Error in a build without NCCL.
+// Throws c10::Error in a build without NCCL, and when there is no such device.
 c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const BackendRequest& request);
 
 }  // namespace tessera

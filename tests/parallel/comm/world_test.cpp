@@ -92,6 +92,25 @@ TEST(World, APortInUseAndAMissingStoreAreNamed) {
       ::testing::HasSubstr("rank 1 cannot reach the store"));
 }
 
+// Without NCCL in this build, or without so many devices.
+TEST(World, ACudaDeviceThatIsNotThereIsOneErrorOnEachRank) {
+  const Port port(/*taken=*/false);
+  const auto join = [&](int64_t rank) {
+    const World world = World::connect({.rank = rank,
+                                        .size = 2,
+                                        .port = port.number,
+                                        .device = c10::DeviceType::CUDA,
+                                        .device_index = 100});
+    return testing::message_of([&] { world.all(); });
+  };
+  std::future<std::string> second = std::async(std::launch::async, join, 1);
+  const auto is_named = ::testing::AnyOf(
+      ::testing::HasSubstr("a rank on a CUDA device needs NCCL, which this build is without"),
+      ::testing::HasSubstr("this rank is to use CUDA device 100, but this machine shows "));
+  EXPECT_THAT(join(0), is_named);
+  EXPECT_THAT(second.get(), is_named);
+}
+
 TEST(World, RefusesOptionsThatMakeNoSense) {
   EXPECT_ERROR(World::connect({.rank = 2, .size = 2}), "rank is 2", "0 to 1");
   EXPECT_ERROR(World::connect({.size = 2, .port = 70000}), "port", "70000", "65535");
