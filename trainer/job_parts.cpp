@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -61,6 +62,9 @@ std::vector<std::pair<std::string, double>> layers_by_mask(Model& model) {
 
 at::Device choose_device(const Environment& environment) {
   if (!at::hasCUDA()) return at::kCPU;
+  const auto num_devices = static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount());
+  TORCH_CHECK(environment.local_rank < num_devices, "local rank ", environment.local_rank,
+              ": expected a CUDA device for each rank of this machine, which shows ", num_devices);
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(environment.local_rank));
 }
 

@@ -21,7 +21,8 @@
 
 namespace tessera {
 
-// The device of this rank: CUDA device `local_rank` when LibTorch has one, else the CPU.
+// The device of this rank: CUDA device `local_rank` when LibTorch sees any, else the CPU. Throws
+// c10::Error when there are fewer.
 at::Device choose_device(const Environment& environment);
 
 // The device's name: the driver's for a CUDA card (nothing when cards of several kinds are there),

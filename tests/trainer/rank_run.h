@@ -100,12 +100,12 @@ class RankRun {
   int64_t num_rows() const { return kRows / mesh.num_batch_ranks(); }  // of this rank
 
   std::unique_ptr<StepPasses> make_passes(bool is_pipeline) {
+    const MaskBuilder masked(tokenizer_, create_block_mask);
     if (is_pipeline) {
-      return std::make_unique<PipelinePasses>(parts_, plan_.execution, *parameters_, tokenizer_,
-                                              create_block_mask, mesh.pp());
+      return std::make_unique<PipelinePasses>(parts_, plan_.execution, *parameters_, masked,
+                                              mesh.pp());
     }
-    return std::make_unique<WholeModelPasses>(*parts_.models.front(), *parameters_, tokenizer_,
-                                              create_block_mask);
+    return std::make_unique<WholeModelPasses>(*parts_.models.front(), *parameters_, masked);
   }
 
   Batch rows_of(int64_t step) const {
