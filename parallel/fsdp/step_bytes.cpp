@@ -37,13 +37,13 @@ class Replay {
     }
   }
 
-  void run_step(const std::vector<int64_t>& uses) {
+  void run_step(const std::vector<UnitEvent>& events) {
     counts_ = {};
-    for (int64_t m = 0; m < step_.num_microbatches; ++m) {
-      for (const int64_t unit : uses) forward(unit);
-      for (auto unit = uses.rbegin(); unit != uses.rend(); ++unit) backward(*unit);
-    }
+    for (const UnitEvent& event : events) run(event);
     while (!reducing_.empty()) finish_oldest_reduction();
+    if (step_.reduce_at_end) {
+      for (Unit& unit : units_) reduce(unit);
+    }
     for (Unit& unit : units_) free_parameters(unit);  // refresh()
     order_.end_pass();
   }
@@ -55,6 +55,17 @@ class Replay {
   }
 
  private:
+  void run(const UnitEvent& event) {
+    switch (event.kind) {
+      case UnitEvent::Kind::kForward:
+        return forward(event.unit);
+      case UnitEvent::Kind::kBackward:
+        return backward(event.unit);
+      case UnitEvent::Kind::kReduce:
+        return reduce(at(event.unit));
+    }
+  }
+
   Unit& at(int64_t unit) { return units_[static_cast<size_t>(unit)]; }
 
   void add(int64_t bytes) {
@@ -94,15 +105,29 @@ class Replay {
     finish_reduction(own);
     if (!own.has_gradients) add(own.gradient_bytes);
     own.has_gradients = true;
+    if (step_.reduce_at_end) {
+      if (step_.reshard_after_forward) free_parameters(own);
+      return;
+    }
     free_parameters(own);
-    own.is_reducing = true;
-    add(own.gradient_bytes);  // what arrives from the other ranks
-    ++counts_.num_reductions;
-    counts_.reduce_sent += own.reduce_sent;
+    start_reduction(own);
     reducing_.push_back(unit);
     while (static_cast<int64_t>(reducing_.size()) > step_.num_reductions_in_flight) {
       finish_oldest_reduction();
     }
+  }
+
+  void start_reduction(Unit& unit) {
+    unit.is_reducing = true;
+    add(unit.gradient_bytes);  // what arrives from the other ranks
+    ++counts_.num_reductions;
+    counts_.reduce_sent += unit.reduce_sent;
+  }
+
+  void reduce(Unit& unit) {
+    if (!unit.has_gradients) return;
+    start_reduction(unit);
+    finish_reduction(unit);
   }
 
   void finish_oldest_reduction() {
@@ -145,10 +170,22 @@ void add_replicas(ShardedStepBytes& result, const std::vector<ShardLayout>& layo
 
 ShardedStepBytes sharded_step_bytes(const std::vector<ShardLayout>& layouts,
                                     const std::vector<int64_t>& uses, const ShardedStep& step) {
+  std::vector<UnitEvent> events;
+  for (int64_t m = 0; m < step.num_microbatches; ++m) {
+    for (const int64_t unit : uses) events.push_back({UnitEvent::Kind::kForward, unit});
+    for (auto unit = uses.rbegin(); unit != uses.rend(); ++unit) {
+      events.push_back({UnitEvent::Kind::kBackward, *unit});
+    }
+  }
+  return sharded_step_bytes(layouts, events, step);
+}
+
+ShardedStepBytes sharded_step_bytes(const std::vector<ShardLayout>& layouts,
+                                    const std::vector<UnitEvent>& events, const ShardedStep& step) {
   ShardedStepBytes result;
   if (step.num_shard_ranks > 1) {  // one rank's buffers are whole already
     Replay replay(layouts, step);
-    for (int i = 0; i < 2; ++i) replay.run_step(uses);
+    for (int i = 0; i < 2; ++i) replay.run_step(events);
     result = replay.counts();
   }
   for (const ShardLayout& layout : layouts) {

@@ -20,6 +20,7 @@ struct ShardedStep {
   int64_t compute_bytes = 4;  // of an element of gathered parameters
   bool reshard_after_forward = true;
   bool reshard_last_block = false;
+  bool reduce_at_end = false;            // gradients stay whole until a kReduce, or the step's end
   int64_t num_reductions_in_flight = 0;  // beside the computation: 0 on a CPU, 1 on a GPU
   int64_t bucket_bytes = int64_t{25} << 20;
 };
@@ -36,9 +37,22 @@ struct ShardedStepBytes {
   int64_t replicate_sent = 0;
 };
 
-// uses: units in the order in which a forward uses them. Of a step that is not the first: the first
-// one does not know yet what to gather ahead.
+// What happens to a unit: a forward or backward of its segment, or (with reduce_at_end) the sum of
+// its gradients, which does nothing where there are none.
+struct UnitEvent {
+  enum class Kind { kForward, kBackward, kReduce };
+  Kind kind = Kind::kForward;
+  int64_t unit = 0;
+};
+
+// uses: units in the order in which a forward uses them; each of step.num_microbatches goes forward
+// and backward at once. Of a step that is not the first: the first one does not know yet what to
+// gather ahead. Throws c10::Error for units laid out for another number of ranks.
 ShardedStepBytes sharded_step_bytes(const std::vector<ShardLayout>& layouts,
                                     const std::vector<int64_t>& uses, const ShardedStep& step);
+
+// Of a step with any order of events, such as a pipeline's; they are those of all microbatches.
+ShardedStepBytes sharded_step_bytes(const std::vector<ShardLayout>& layouts,
+                                    const std::vector<UnitEvent>& events, const ShardedStep& step);
 
 }  // namespace tessera

@@ -17,10 +17,6 @@ namespace {
 using at::Tensor;
 using Clock = std::chrono::steady_clock;
 
-// Sends that may be under way at once. More would keep more gradients alive; the plan's order runs
-// even if each send waits for its receiver.
-constexpr size_t kSendsUnderWay = 4;
-
 bool is_split(ActionKind kind) {
   return kind == ActionKind::kBackwardInput || kind == ActionKind::kBackwardWeight;
 }

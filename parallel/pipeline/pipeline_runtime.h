@@ -25,6 +25,10 @@
 
 namespace tessera::pipeline {
 
+// Sends that may be under way at once. More would keep more gradients alive; the plan's order runs
+// even if each send waits for its receiver.
+inline constexpr size_t kSendsUnderWay = 4;
+
 struct RuntimeStage {
   // The stage's output for a microbatch, attached to the graph of its input: hidden states, or, on
   // the last stage, the scalar loss. input: what the stage before made, or one of first_inputs.

@@ -45,6 +45,26 @@ TEST(StepBytes, AReductionInFlightCostsAUnitMore) {
   EXPECT_GT(bytes.transient_peak, 3 * 512);
 }
 
+TEST(StepBytes, GradientsStayUntilTheyAreReduced) {
+  // Two microbatches forward, then backward, of units 0 and 1; unit 2 is left to the step's end.
+  using Kind = UnitEvent::Kind;
+  std::vector<UnitEvent> events;
+  for (const int64_t unit : {0, 1, 2, 0, 1, 2}) events.push_back({Kind::kForward, unit});
+  for (const int64_t unit : {2, 1, 0, 2, 1, 0}) events.push_back({Kind::kBackward, unit});
+  for (const int64_t unit : {0, 1, 1}) events.push_back({Kind::kReduce, unit});
+  ShardedStep step{.num_shard_ranks = 2, .reshard_after_forward = false, .reduce_at_end = true};
+  const std::vector<ShardLayout> layouts(3, shard_layout({{4, 32}}, 2));
+  const ShardedStepBytes kept = sharded_step_bytes(layouts, events, step);
+  EXPECT_EQ(kept.num_gathers, 3);
+  EXPECT_EQ(kept.num_reductions, 3);
+  EXPECT_EQ(kept.transient_peak, 3 * 512 + 3 * 512 + 512);  // parameters, gradients, one arriving
+  step.reshard_after_forward = step.reshard_last_block = true;
+  const ShardedStepBytes freed = sharded_step_bytes(layouts, events, step);
+  EXPECT_EQ(freed.num_reductions, 3);
+  EXPECT_GT(freed.num_gathers, 3);
+  EXPECT_LT(freed.transient_peak, kept.transient_peak);
+}
+
 TEST(StepBytes, ReplicasSumInBuckets) {
   const ShardedStepBytes bytes = bytes_of({.num_replicate_ranks = 2, .bucket_bytes = 1100});
   EXPECT_EQ(bytes.num_gathers, 0);
