@@ -1,9 +1,6 @@
 #include "trainer/pipeline_parts.h"
 
 #include <algorithm>
-#include <map>
-#include <set>
-#include <string>
 
 namespace tessera {
 namespace {
@@ -13,20 +10,6 @@ bool splits_backward(const pipeline::PipelinePlan& plan, int64_t rank) {
   return std::any_of(actions.begin(), actions.end(), [](const pipeline::Action& action) {
     return action.kind == pipeline::ActionKind::kBackwardWeight;
   });
-}
-
-// Which ranks of the pipeline hold a parameter. Models are built on the meta device, so that those
-// of the other ranks cost a list of names.
-std::map<std::string, std::set<int64_t>> holders(const pipeline::PipelinePlan& plan,
-                                                 const MakePart& make) {
-  std::map<std::string, std::set<int64_t>> ranks;
-  for (int64_t rank = 0; rank < plan.schedule.placement.num_ranks; ++rank) {
-    const PipelineParts parts = make_pipeline_parts(plan, rank, {}, make);
-    for (const auto& model : parts.models) {
-      for (const ParameterSlot& slot : model->parameters()) ranks[slot.name].insert(rank);
-    }
-  }
-  return ranks;
 }
 
 }  // namespace
@@ -56,16 +39,33 @@ PipelineParts make_pipeline_parts(const pipeline::PipelinePlan& plan, int64_t pi
   return parts;
 }
 
-void share_tied_gradients(const pipeline::PipelinePlan& plan, const DeviceMesh& mesh,
-                          const MakePart& make, ShardedParameters& parameters) {
-  for (const auto& [name, ranks] : holders(plan, make)) {
-    if (ranks.size() == 1 || !ranks.contains(mesh.pp().rank())) continue;
+// Models are built on the meta device, so that those of the other ranks cost a list of names.
+TiedParameters tied_parameters(const pipeline::PipelinePlan& plan, const MakePart& make) {
+  TiedParameters holders;
+  for (int64_t rank = 0; rank < plan.schedule.placement.num_ranks; ++rank) {
+    const PipelineParts parts = make_pipeline_parts(plan, rank, {}, make);
+    for (const auto& model : parts.models) {
+      for (const ParameterSlot& slot : model->parameters()) holders[slot.name].insert(rank);
+    }
+  }
+  std::erase_if(holders, [](const auto& item) { return item.second.size() == 1; });
+  return holders;
+}
+
+std::vector<ProcessGroup> share_tied_gradients(const pipeline::PipelinePlan& plan,
+                                               const DeviceMesh& mesh, const MakePart& make,
+                                               ShardedParameters& parameters) {
+  std::vector<ProcessGroup> groups;
+  for (const auto& [name, ranks] : tied_parameters(plan, make)) {
+    if (!ranks.contains(mesh.pp().rank())) continue;
     std::vector<int64_t> global_ranks;
     for (const int64_t rank : ranks) {
       global_ranks.push_back(mesh.pp().ranks()[static_cast<size_t>(rank)]);
     }
-    parameters.share_gradient(name, mesh.world().group("pp tied", global_ranks));
+    groups.push_back(mesh.world().group("pp tied", global_ranks));
+    parameters.share_gradient(name, groups.back());
   }
+  return groups;
 }
 
 }  // namespace tessera

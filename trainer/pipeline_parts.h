@@ -16,7 +16,10 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "models/model.h"
@@ -44,9 +47,15 @@ using MakePart = std::function<std::unique_ptr<Model>(const ModelPlacement&)>;
 PipelineParts make_pipeline_parts(const pipeline::PipelinePlan& plan, int64_t pipeline_rank,
                                   const ModelPlacement& base, const MakePart& make);
 
-// Parameters that stages of several ranks hold (an embedding tied to the head of another rank):
-// their gradients are summed in parameters.finish_gradients(). Collective over the pipeline.
-void share_tied_gradients(const pipeline::PipelinePlan& plan, const DeviceMesh& mesh,
-                          const MakePart& make, ShardedParameters& parameters);
+// Parameters that several ranks of the pipeline hold (an embedding tied to the head of another
+// rank), by name, and these ranks.
+using TiedParameters = std::map<std::string, std::set<int64_t>>;
+TiedParameters tied_parameters(const pipeline::PipelinePlan& plan, const MakePart& make);
+
+// The gradients of those that this rank holds are summed in parameters.finish_gradients(), over the
+// groups returned. Collective over the pipeline.
+std::vector<ProcessGroup> share_tied_gradients(const pipeline::PipelinePlan& plan,
+                                               const DeviceMesh& mesh, const MakePart& make,
+                                               ShardedParameters& parameters);
 
 }  // namespace tessera

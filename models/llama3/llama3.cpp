@@ -223,6 +223,14 @@ struct Llama3::Modules {
     return blocks;
   }
 
+  std::vector<Block*> segment_blocks() {
+    std::vector<Block*> blocks;
+    if (stage.embedding) blocks.push_back(&embedding_block);
+    for (Layer& layer : layers) blocks.push_back(&layer.block);
+    if (stage.head) blocks.insert(blocks.end(), {&norm_block, head_block});
+    return blocks;
+  }
+
   const Tensor& head_weight() const {
     TORCH_CHECK(stage.head, "llama3: this stage has no head");
     return *head_block->slots.front().tensor;
@@ -326,6 +334,8 @@ Tensor Llama3::head(const Tensor& hidden_BTD) {
 Tensor Llama3::head_weight() const { return modules_->head_weight(); }
 
 std::vector<Block*> Llama3::blocks() { return modules_->blocks(); }
+
+std::vector<Block*> Llama3::segment_blocks() { return modules_->segment_blocks(); }
 
 std::vector<AttentionSite> Llama3::attention_sites() {
   std::vector<AttentionSite> sites;

@@ -95,6 +95,10 @@ class Llama3 final : public Model {
   int64_t vocab_size() const override { return config_.vocab_size; }
   std::vector<Block*> blocks() override;
   std::vector<AttentionSite> attention_sites() override;
+
+  // Blocks in the order in which a forward runs their segments: a tied embedding comes twice, and a
+  // stage's head may run as a block of another stage (ModelPlacement::tied_embedding).
+  std::vector<Block*> segment_blocks();
   int64_t num_flops_per_token(int64_t seq_len) const override;
   std::string description() const override;
 

@@ -17,34 +17,75 @@ Llama3Config small_config() {
   return config;
 }
 
+const Llama3Part kWhole{.num_layers = 3};
+
 TEST(Llama3Costs, ActivationsFollowTheFormula) {
   // N = 10, D = 8, A = 8, K = 4, F = 16, 4 heads, e = 2, f = 4.
   const Llama3Step step{.rows = 2, .seq_len = 5, .activation_bytes = 2, .statistic_bytes = 4};
-  const Llama3Activations a = llama3_activations(small_config(), step);
+  const Llama3Activations a = llama3_activations(small_config(), kWhole, step);
   const int64_t layer = 10 * (2 * 8 * 2 + 2 * 4) + 10 * ((16 + 16 + 8 + 64) * 2 + 4 * 4);
   EXPECT_EQ(a.layer, layer);
   EXPECT_EQ(a.recomputed_layer, 10 * 8 * 2);
   EXPECT_EQ(a.kept, 3 * layer + 10 * (2 * 8 * 2 + 4));
   EXPECT_EQ(a.backward, 10 * (16 + 48) * 2);
+  EXPECT_EQ(a.deferred, 3 * 10 * (32 + 16 + 8 + 48) * 2);
+}
+
+TEST(Llama3Costs, StagesAddUpToTheModelAndWhatTheyHandOver) {
+  const Llama3Step step{.rows = 2, .seq_len = 8, .tp = 2};
+  const Llama3Part first{.num_layers = 2, .num_recomputed = 1, .head = false};
+  const Llama3Part last{.embedding = false, .num_layers = 1};
+  const Llama3Part whole{.num_layers = 3, .num_recomputed = 1};
+  const auto kept = [&](const Llama3Part& part) {
+    return llama3_activations(small_config(), part, step).kept;
+  };
+  EXPECT_EQ(kept(first) + kept(last), kept(whole) + 8 * 8 * 4);
+  const auto traffic = [&](const Llama3Part& part) {
+    return llama3_tensor_traffic(small_config(), part, step);
+  };
+  EXPECT_EQ(traffic(first).gather + traffic(last).gather, traffic(whole).gather);
+  EXPECT_EQ(traffic(first).scatter + traffic(last).scatter, traffic(whole).scatter);
+  const Llama3Part head_alone{.embedding = false};
+  EXPECT_EQ(llama3_activations(small_config(), head_alone, step).backward, 0);
+}
+
+TEST(Llama3Costs, FetchedKeysAndPartialResultsAreKept) {
+  Llama3Step step{.rows = 1, .seq_len = 10};
+  const int64_t own = llama3_activations(small_config(), kWhole, step).layer;
+  step.key_tokens = 25;
+  const int64_t fetched = llama3_activations(small_config(), kWhole, step).layer;
+  EXPECT_EQ(fetched - own, 15 * 2 * 4 * 4);
+  step.num_outputs = 3;
+  EXPECT_EQ(llama3_activations(small_config(), kWhole, step).layer - fetched,
+            2 * 10 * (8 * 4 + 4 * 4));
 }
 
 TEST(Llama3Costs, TensorRanksDivideAllButWhatTheyGather) {
-  Llama3Step step{.rows = 2, .seq_len = 8, .tp = 2, .recompute_every = 2};
-  const Llama3Activations cut = llama3_activations(small_config(), step);
-  EXPECT_EQ(cut.num_recomputed_layers, 1);
+  Llama3Step step{.rows = 2, .seq_len = 8, .tp = 2};
+  const Llama3Activations cut = llama3_activations(small_config(), kWhole, step);
   EXPECT_EQ(cut.recomputed_layer, 8 * 8 * 4);  // half of the tokens
   step.sequence_parallel = false;
-  EXPECT_EQ(llama3_activations(small_config(), step).recomputed_layer, 16 * 8 * 4);
+  EXPECT_EQ(llama3_activations(small_config(), kWhole, step).recomputed_layer, 16 * 8 * 4);
   step.tp = 1;
-  EXPECT_EQ(llama3_tensor_traffic(small_config(), step).all_reduce, 0);
-  EXPECT_LT(cut.layer, llama3_activations(small_config(), step).layer);
+  EXPECT_EQ(llama3_tensor_traffic(small_config(), kWhole, step).all_reduce, 0);
+  EXPECT_LT(cut.layer, llama3_activations(small_config(), kWhole, step).layer);
 }
 
 TEST(Llama3Costs, ATiedEmbeddingIsUsedTwice) {
   Llama3Config config = small_config();
-  EXPECT_EQ(llama3_block_uses(config), (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
+  const AttentionOp attention = AttentionRegistry::with_builtins().make("eager");
+  const auto names = [](Llama3& model) {
+    std::vector<std::string> result;
+    for (const Block* block : model.segment_blocks()) result.push_back(block->name);
+    return result;
+  };
+  Llama3 untied(config, attention);
+  EXPECT_EQ(names(untied), (std::vector<std::string>{"tok_embeddings", "layers.0", "layers.1",
+                                                     "layers.2", "norm", "output"}));
   config.tied_embeddings = true;
-  EXPECT_EQ(llama3_block_uses(config), (std::vector<int64_t>{0, 1, 2, 3, 4, 0}));
+  Llama3 tied(config, attention);
+  EXPECT_EQ(names(tied), (std::vector<std::string>{"tok_embeddings", "layers.0", "layers.1",
+                                                   "layers.2", "norm", "tok_embeddings"}));
 }
 
 }  // namespace

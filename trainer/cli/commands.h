@@ -42,6 +42,7 @@ int launch_command(const LaunchCommandOptions& options);
 
 struct EstimateCommandOptions {
   int64_t num_ranks = 1;
+  std::optional<std::string> documents{};  // a JSON file (trainer/document_rows.h)
   bool json = false;
 };
 

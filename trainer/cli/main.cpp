@@ -128,6 +128,12 @@ CLI::App* add_estimate_command(CLI::App& app, std::string& config_path,
   estimate->add_option("--config,--job.config_file", config_path, "TOML file of the job")
       ->required();
   estimate->add_option("--world", options.num_ranks, "number of ranks; 1")->type_name("N");
+  estimate
+      ->add_option("--documents", options.documents,
+                   "for context parallelism: JSON with the lengths of documents, one list, or a "
+                   "list of rows of them, also as {\"rows\": [{\"lengths\": [...]}]}; a row is one "
+                   "document without")
+      ->type_name("FILE");
   estimate->add_flag("--json", options.json, "one JSON object instead of the table");
   estimate->allow_extras();
   estimate->footer(
