@@ -122,8 +122,14 @@ class RankOfJob {
   std::unique_ptr<TrainingStep> step_;
 };
 
+// The debug model, which the configuration names, but narrow and with grouped heads.
 MakePart maker(bool tied) {
   Llama3Config config = llama3_flavor("debugmodel");
+  config.dim = 64;
+  config.n_heads = 8;
+  config.n_kv_heads = 4;
+  config.head_dim = 8;
+  config.ffn_dim = 96;
   config.tied_embeddings = tied;
   const AttentionOp attention = AttentionRegistry::with_builtins().make("flex");
   return [config, attention](const ModelPlacement& placement) {
