@@ -100,7 +100,10 @@ Estimate estimate_job(const JobConfig& config, int64_t num_ranks, const Document
     if (busiest > 0) estimate = estimate_planned(job, documents).estimate;
     estimate.context = context_estimate(job, documents);
   }
-  if (estimate.pipeline) estimate.pipeline->memory = std::move(memory);
+  if (estimate.pipeline) {
+    memory[static_cast<size_t>(estimate.pipeline->rank)] = estimate.total_memory();
+    estimate.pipeline->memory = std::move(memory);
+  }
   return estimate;
 }
 

@@ -7,8 +7,8 @@
 // activations from formulas (models/llama3/costs.h).
 //
 // Ranks of a pipeline differ: each is estimated, and the fullest is shown. Of ranks that share the
-// sequence the one that sends most is shown. Tensor and data ranks are alike but for remainders, of
-// which their first has the largest.
+// sequence the one that sends most keys is shown. Tensor and data ranks are alike but for
+// remainders, of which their first has the largest.
 //
 //   const Estimate estimate = estimate_job(config, 512);
 //   std::cout << estimate_text(estimate);
