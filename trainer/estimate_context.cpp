@@ -61,6 +61,14 @@ std::vector<Microbatch> microbatches_of(const PlannedJob& job, const DocumentRow
   return microbatches;
 }
 
+WorkWeights weights_of(const PlannedJob& job) {
+  WorkWeights weights;
+  for (const auto& [name, calls] : job.attention_calls()) {
+    weights.layers.emplace_back(name, static_cast<double>(calls.layers));
+  }
+  return weights;
+}
+
 // A microbatch's masks, of whole rows, and who has which part of them.
 struct SharedMasks {
   AttentionMasks masks;
@@ -77,14 +85,14 @@ SharedMasks share_as(const PlannedJob& job, const ContextParallel& context,
                      const Microbatch& microbatch) {
   const Batch batch = batch_of_documents(microbatch.rows);
   const AttentionMasks masks = masks_of(job, context, batch);
-  const AttentionMasks mine = context.share(batch, masks).masks;
+  const AttentionMasks mine = context.share({batch, masks}).masks;
   const ContextShard& shard = context_shard(mine.at(mine.names().front()));
   return {masks, shard.plan(), shard.method()};
 }
 
 // By balancers that only the table knows, too.
 SharedMasks share_by(const PlannedJob& job, LoadBalancer balancer, const Microbatch& microbatch) {
-  const ContextParallel context(job.mesh.cp(), balancer, ContextMethod::kAllToAll);
+  const ContextParallel context(job.mesh.cp(), balancer, ContextMethod::kAllToAll, weights_of(job));
   if (balancer != LoadBalancer::kDocumentHeadTail) return share_as(job, context, microbatch);
   const Lengths& lengths = microbatch.rows.front();
   for (const Lengths& row : microbatch.rows) {
@@ -92,7 +100,8 @@ SharedMasks share_by(const PlannedJob& job, LoadBalancer balancer, const Microba
   }
   const AttentionMasks masks = masks_of(job, context, batch_of_documents(microbatch.rows));
   const int64_t block = masks.at(masks.names().front()).shape().block.q;
-  return {masks, balance(balancer, block_work(masks, block), job.layout.dims.cp, lengths),
+  return {masks,
+          balance(balancer, block_work(masks, block, weights_of(job)), job.layout.dims.cp, lengths),
           ContextMethod::kAllToAll};
 }
 
@@ -173,14 +182,6 @@ MethodTraffic traffic_of(const PlannedJob& job, const std::vector<Microbatch>& m
   return traffic;
 }
 
-WorkWeights weights_of(const PlannedJob& job) {
-  WorkWeights weights;
-  for (const auto& [name, calls] : job.attention_calls()) {
-    weights.layers.emplace_back(name, static_cast<double>(calls.layers));
-  }
-  return weights;
-}
-
 BalancerCosts costs_of(const PlannedJob& job, const std::vector<Microbatch>& microbatches,
                        LoadBalancer balancer) {
   BalancerCosts costs{.balancer = to_string(balancer)};
@@ -213,7 +214,7 @@ ContextUse context_use(const PlannedJob& job, const DocumentRows& documents) {
   ContextUse use;
   if (job.layout.dims.cp == 1) return use;
   use.sent.assign(static_cast<size_t>(job.layout.dims.cp), 0);
-  const ContextParallel context = context_parallel(job.config, job.mesh);
+  const ContextParallel context = context_parallel(job.config, job.mesh, weights_of(job));
   for (const Microbatch& microbatch : microbatches_of(job, documents)) {
     const SharedMasks shared = share_as(job, context, microbatch);
     add_to(use.sent, sent_by_rank(job, shared, shared.method), microbatch.count);
@@ -224,8 +225,9 @@ ContextUse context_use(const PlannedJob& job, const DocumentRows& documents) {
 
 ContextEstimate context_estimate(const PlannedJob& job, const DocumentRows& documents) {
   const std::vector<Microbatch> microbatches = microbatches_of(job, documents);
-  const std::string method =
-      to_string(share_as(job, context_parallel(job.config, job.mesh), microbatches.front()).method);
+  const std::string method = to_string(
+      share_as(job, context_parallel(job.config, job.mesh, weights_of(job)), microbatches.front())
+          .method);
   const std::string balancer = to_string(
       load_balancer(job.config.parallelism.context_parallel_load_balancer.value_or("contiguous")));
   ContextEstimate result{.num_ranks = job.layout.dims.cp,

@@ -51,13 +51,6 @@ std::string schedule_description(const LrScheduleOptions& options) {
          " decay";
 }
 
-// How many layers attend by each mask.
-std::vector<std::pair<std::string, double>> layers_by_mask(Model& model) {
-  std::map<std::string, double> layers;
-  for (const AttentionSite& site : model.attention_sites()) ++layers[site.part];
-  return {layers.begin(), layers.end()};
-}
-
 }  // namespace
 
 at::Device choose_device(const Environment& environment) {
@@ -104,7 +97,14 @@ World join_world(const Environment& environment, const JobConfig& config, at::De
                          .timeout = std::chrono::seconds(config.comm.init_timeout_seconds)});
 }
 
-ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh, Model& model) {
+WorkWeights work_weights(Model& model) {
+  std::map<std::string, double> layers;
+  for (const AttentionSite& site : model.attention_sites()) ++layers[site.part];
+  return {.layers = {layers.begin(), layers.end()}};
+}
+
+ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh,
+                                 const WorkWeights& weights) {
   const Parallelism& p = config.parallelism;
   // TorchTitan's two methods: keys of all ranks gathered, or passed around.
   const std::string& rotate = p.context_parallel_rotate_method;
@@ -112,10 +112,8 @@ ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh
                                : rotate == "alltoall" ? ContextMethod::kRing
                                : rotate == "ulysses"  ? ContextMethod::kAllToAll
                                                       : ContextMethod::kNeededKv;
-  return {mesh.cp(),
-          load_balancer(p.context_parallel_load_balancer.value_or("contiguous")),
-          method,
-          {.layers = layers_by_mask(model)}};
+  return {mesh.cp(), load_balancer(p.context_parallel_load_balancer.value_or("contiguous")), method,
+          weights};
 }
 
 ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh) {

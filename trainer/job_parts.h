@@ -39,8 +39,10 @@ std::string attention_backend(const JobConfig& config, at::Device device);
 // Joins the other ranks of the launch, within [comm] init_timeout_seconds. Throws CommError.
 World join_world(const Environment& environment, const JobConfig& config, at::Device device);
 
-// model: whose layers say how much each mask counts.
-ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh, Model& model);
+// How many layers of a whole model attend by each mask: how much each counts in a balance.
+WorkWeights work_weights(Model& model);
+ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh,
+                                 const WorkWeights& weights);
 ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh);
 ModelRequest model_request(const JobConfig& config, at::Device device);
 ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device);

@@ -106,7 +106,7 @@ void TrainJob::build_model() {
   }
   const CreateMaskFn create_mask_fn = registries.masks.create_mask_fn(
       registries.attention.mask_form(request.attention), model_->mask_config());
-  const ContextParallel context = context_parallel(config_, mesh_, *model_);
+  const ContextParallel context = context_parallel(config_, mesh_, work_weights(*model_));
   for (Model* part : trained_models()) {
     for (const AttentionSite& site : part->attention_sites()) *site.op = context.wrap(*site.op);
   }

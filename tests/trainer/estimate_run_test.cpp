@@ -74,7 +74,7 @@ class RankOfJob {
     } else {
       parts_.models.push_back(make(placement));
     }
-    const ContextParallel context = context_parallel(config, mesh_);
+    const ContextParallel context = context_parallel(config, mesh_, {});
     for (const auto& model : parts_.models) {
       for (const AttentionSite& site : model->attention_sites()) *site.op = context.wrap(*site.op);
     }
@@ -105,12 +105,12 @@ class RankOfJob {
 
  private:
   std::unique_ptr<StepPasses> make_passes(const ContextParallel& context) {
+    const MaskBuilder masked(tokenizer_, create_block_mask, context);
     if (layout_.pipeline) {
       return std::make_unique<PipelinePasses>(parts_, layout_.pipeline->execution, *parameters_,
-                                              tokenizer_, create_block_mask, mesh_.pp());
+                                              masked, mesh_.pp());
     }
-    return std::make_unique<WholeModelPasses>(*parts_.models.front(), *parameters_, tokenizer_,
-                                              create_block_mask, context);
+    return std::make_unique<WholeModelPasses>(*parts_.models.front(), *parameters_, masked);
   }
 
   ByteTokenizer tokenizer_;
@@ -254,6 +254,12 @@ const Case kCases[] = {
        c.parallelism.tensor_parallel_degree = 2;
        c.activation_checkpoint.mode = "selective";
      }},
+    {"pipeline_context", 4,
+     [](JobConfig& c) {
+       context(c, "needed_kv", "min_heap");
+       pipeline(c, "1F1B", 2);
+     },
+     true},
     {"context_needed_kv", 2, [](JobConfig& c) { context(c, "needed_kv", "min_heap"); }},
     {"context_all_gather_bf16", 2,
      [](JobConfig& c) {
