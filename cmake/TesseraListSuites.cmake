@@ -17,7 +17,7 @@ foreach(suite IN LISTS suites)
   string(STRIP "${suite}" suite)
   string(REGEX REPLACE "\\.$" "" suite "${suite}")
   set(labels "")
-  if(suite MATCHES "^Soak")
+  if(suite MATCHES "(^|/)Soak")
     set(labels " LABELS soak")
   endif()
   string(APPEND script "add_test([==[${NAME}.${suite}]==] [==[${PROGRAM}]==] [==[--gtest_filter=${suite}.*]==] "
