@@ -14,6 +14,8 @@
 #include <sstream>
 #include <utility>
 
+#include "trainer/parse_json.h"
+
 namespace tessera {
 namespace {
 
@@ -93,23 +95,13 @@ std::vector<Lengths> packed(const Lengths& documents, const std::string& where, 
   return rows;
 }
 
-json parsed(const std::string& text, const std::string& name) {
-  try {
-    return json::parse(text);
-  } catch (const json::parse_error& error) {
-    const std::string message = error.what();  // "[json.exception.parse_error.101] parse error at"
-    TORCH_CHECK(false, name, ": ", message.substr(message.find("] ") + 2),
-                "; expected JSON with document lengths");
-  }
-}
-
 }  // namespace
 
 DocumentRows one_document_a_row(int64_t seq_len) { return {.rows = {{seq_len}}}; }
 
 DocumentRows parse_document_rows(const std::string& text, const std::string& name,
                                  int64_t seq_len) {
-  const json value = parsed(text, name);
+  const json value = parse_json(text, name);
   DocumentRows result{.source = name};
   if (value.is_object()) {
     TORCH_CHECK(value.contains("rows"), name,

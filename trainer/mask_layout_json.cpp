@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "trainer/mask_layout_input.h"
+#include "trainer/parse_json.h"
 
 namespace tessera {
 namespace {
@@ -103,19 +104,10 @@ std::vector<LayoutRowInput> rows_of(const json& value, const std::string& where)
   return rows;
 }
 
-json parsed(const std::string& text, const std::string& name) {
-  try {
-    return json::parse(text);
-  } catch (const json::parse_error& error) {
-    const std::string message = error.what();  // "[json.exception.parse_error.101] parse error at"
-    TORCH_CHECK(false, name, ": ", message.substr(message.find("] ") + 2));
-  }
-}
-
 }  // namespace
 
 LayoutInput parse_layout_json(const std::string& text, const std::string& name) {
-  const json object = parsed(text, name);
+  const json object = parse_json(text, name);
   Members members(object, name + ":");
   LayoutInput input{.name = name};
   input.tokens = members.take("tokens", integer_of);

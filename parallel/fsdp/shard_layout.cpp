@@ -13,7 +13,7 @@ int64_t aligned(int64_t numel) { return (numel + kAlignment - 1) / kAlignment * 
 
 }  // namespace
 
-RowRange ParameterShard::rows_of(int64_t rank) const {
+IndexRange ParameterShard::rows_of(int64_t rank) const {
   return {std::min(rank * rows_per_rank, num_rows), std::min((rank + 1) * rows_per_rank, num_rows)};
 }
 

@@ -17,14 +17,9 @@
 #include <cstdint>
 #include <vector>
 
-namespace tessera {
+#include "parallel/index_range.h"
 
-struct RowRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-  int64_t size() const { return end - begin; }
-  bool operator==(const RowRange&) const = default;
-};
+namespace tessera {
 
 struct ParameterShard {
   int64_t num_rows = 0;       // dim 0; 1 for a scalar
@@ -34,7 +29,7 @@ struct ParameterShard {
   int64_t full_offset = 0;    // of its first element in the full buffer
 
   int64_t shard_numel() const { return rows_per_rank * row_numel; }  // padding included
-  RowRange rows_of(int64_t rank) const;
+  IndexRange rows_of(int64_t rank) const;
 };
 
 struct ShardLayout {

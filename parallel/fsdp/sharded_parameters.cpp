@@ -98,7 +98,7 @@ ShardedParameters::Impl::Impl(const std::vector<Block*>& model_blocks,
     for (size_t i = 0; i < blocks[u]->slots.size(); ++i) {
       const ParameterSlot& slot = blocks[u]->slots[i];
       const ParameterShard& place = layouts[u].parameters[i];
-      const RowRange rows = place.rows_of(groups.shard.rank());
+      const IndexRange rows = place.rows_of(groups.shard.rank());
       LocalPart part{.name = slot.name,
                      .flat_offset = numel + place.shard_offset,
                      .shape = slot.tensor->sizes().vec(),

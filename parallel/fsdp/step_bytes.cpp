@@ -153,6 +153,7 @@ void add_replicas(ShardedStepBytes& result, const std::vector<ShardLayout>& layo
                   const ShardedStep& step) {
   if (step.num_replicate_ranks == 1) return;
   std::vector<int64_t> unit_bytes;
+  unit_bytes.reserve(layouts.size());
   for (const ShardLayout& layout : layouts) {
     unit_bytes.push_back(layout.shard_numel * step.master_bytes);
   }

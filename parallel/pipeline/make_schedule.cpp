@@ -88,6 +88,7 @@ const ScheduleTraits& schedule_traits(std::string_view name) { return find_sched
 
 std::vector<ScheduleTraits> all_schedule_traits() {
   std::vector<ScheduleTraits> all;
+  all.reserve(kSchedules.size());
   for (const NamedSchedule& schedule : kSchedules) all.push_back(schedule.traits);
   return all;
 }

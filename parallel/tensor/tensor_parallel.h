@@ -22,16 +22,10 @@
 #include <vector>
 
 #include "parallel/comm/process_group.h"
+#include "parallel/index_range.h"
 #include "parallel/slot.h"
 
 namespace tessera {
-
-struct IndexRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-  int64_t size() const { return end - begin; }
-  bool operator==(const IndexRange&) const = default;
-};
 
 // Part `index` of `size` things in num_parts runs whose lengths differ by one at most, longer ones
 // first.

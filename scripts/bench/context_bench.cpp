@@ -154,7 +154,7 @@ double attention_cpu_s(const World& world, const BlockMask& mask, const ShardPla
   const at::Tensor v_BTKD = at::randn({1, T, 2, 64}).requires_grad_();
   const at::Tensor d_out_BTHD = at::randn({1, T, 8, 64});
   double best = 1e9;
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < 15; ++i) {
     world.all().barrier();
     const double start = thread_cpu_s();
     const at::Tensor out_BTHD = attend(q_BTHD, k_BTKD, v_BTKD, mine, {}).out_BTHE;
@@ -162,6 +162,18 @@ double attention_cpu_s(const World& world, const BlockMask& mask, const ShardPla
     best = std::min(best, thread_cpu_s() - start);
   }
   return best;
+}
+
+// Live pairs of each rank, in tiles of which all are live, or in the others.
+std::vector<double> pairs_of(const BlockMask& mask, const ShardPlan& plan, bool full) {
+  const BlockWork work =
+      tessera::block_work({{"global", mask}}, kBlock,
+                          {.full_pair = full ? 1.0 : 0.0, .partial_pair = full ? 0.0 : 1.0});
+  std::vector<double> pairs(static_cast<size_t>(plan.num_ranks()), 0.0);
+  for (int64_t block = 0; block < plan.num_blocks(); ++block) {
+    pairs[static_cast<size_t>(plan.owner(block))] += work.costs[static_cast<size_t>(block)];
+  }
+  return pairs;
 }
 
 // The beginning of a row, as long as two ranks hold.
@@ -180,6 +192,8 @@ json measure_two_ranks(const json& row) {
     });
     record[to_string(balancer)] = {
         {"imbalance", imbalance(plan, work)},
+        {"full_pairs", pairs_of(mask, plan, true)},
+        {"partial_pairs", pairs_of(mask, plan, false)},
         {"cpu_s", cpu_s},
         {"cpu_ratio", std::max(cpu_s[0], cpu_s[1]) / std::min(cpu_s[0], cpu_s[1])}};
   }

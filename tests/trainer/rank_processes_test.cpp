@@ -126,6 +126,18 @@ class RankProcesses : public ::testing::Test {
     return process.wait();
   }
 
+  // Two ranks by `tessera launch`, of which rank 1 is killed in its midst.
+  void expect_a_kill_to_end_the_launch(const Arguments& overrides) const {
+    const auto launcher = start(Arguments{"launch", "--nproc", "2", "--"} + train(overrides));
+    ASSERT_TRUE(trains()) << launcher->output_so_far();
+    const std::vector<pid_t> ranks = descendants(launcher->pid());
+    EXPECT_EQ(ranks.size(), 2u);
+    ASSERT_TRUE(kill_rank(launcher->pid(), 1));
+    expect_output(finish(*launcher), 128 + SIGKILL,
+                  {"tessera launch: rank 1 was killed by signal 9 (Killed)"});
+    for (const pid_t rank : ranks) EXPECT_FALSE(is_alive(rank));
+  }
+
   std::string metrics_file() const { return job_.dump_folder() + "/metrics.jsonl"; }
 
   std::vector<double> take_losses() const {
@@ -188,15 +200,7 @@ TEST_F(RankLaunchers, Torchrun) {
 }
 
 TEST_F(RankProcesses, AKilledRankEndsTheLaunchAndIsNamed) {
-  const auto launcher =
-      start(Arguments{"launch", "--nproc", "2", "--"} + train(kEndless + kShortTrain));
-  ASSERT_TRUE(trains()) << launcher->output_so_far();
-  const std::vector<pid_t> ranks = descendants(launcher->pid());
-  EXPECT_EQ(ranks.size(), 2u);
-  ASSERT_TRUE(kill_rank(launcher->pid(), 1));
-  expect_output(finish(*launcher), 128 + SIGKILL,
-                {"tessera launch: rank 1 was killed by signal 9 (Killed)"});
-  for (const pid_t rank : ranks) EXPECT_FALSE(is_alive(rank));
+  expect_a_kill_to_end_the_launch(kEndless + kShortTrain);
 }
 
 TEST_F(RankProcesses, ALaunchStartsAnewAfterAKillAndEndsByCtrlC) {
@@ -217,15 +221,7 @@ TEST_F(RankProcesses, ALaunchStartsAnewAfterAKillAndEndsByCtrlC) {
 
 // A stage waits for messages that never come. [comm]'s time is not used up: 100 s here.
 TEST_F(RankProcesses, AKilledPipelineStageEndsTheLaunchAndIsNamed) {
-  const auto launcher =
-      start(Arguments{"launch", "--nproc", "2", "--"} + train(kEndless + kPipeline));
-  ASSERT_TRUE(trains()) << launcher->output_so_far();
-  const std::vector<pid_t> ranks = descendants(launcher->pid());
-  EXPECT_EQ(ranks.size(), 2u);
-  ASSERT_TRUE(kill_rank(launcher->pid(), 1));
-  expect_output(finish(*launcher), 128 + SIGKILL,
-                {"tessera launch: rank 1 was killed by signal 9 (Killed)"});
-  for (const pid_t rank : ranks) EXPECT_FALSE(is_alive(rank));
+  expect_a_kill_to_end_the_launch(kEndless + kPipeline);
 }
 
 // Two pipelines, sharded over each other. Rank 0 has no group with rank 3 and fails because of

@@ -14,11 +14,11 @@ TEST(ShardLayout, RowsAreCutEvenlyAndTheLastRankMayHaveFewerOrNone) {
   const ShardLayout layout = shard_layout({{5, 4}, {1, 2}, {}}, 2);
   ASSERT_EQ(layout.parameters.size(), 3u);
   EXPECT_EQ(layout.parameters[0].rows_per_rank, 3);
-  EXPECT_EQ(layout.parameters[0].rows_of(0), (RowRange{0, 3}));
-  EXPECT_EQ(layout.parameters[0].rows_of(1), (RowRange{3, 5}));
+  EXPECT_EQ(layout.parameters[0].rows_of(0), (IndexRange{0, 3}));
+  EXPECT_EQ(layout.parameters[0].rows_of(1), (IndexRange{3, 5}));
   EXPECT_EQ(layout.parameters[1].rows_of(1).size(), 0);
   EXPECT_EQ(layout.parameters[2].num_rows, 1);  // a scalar
-  EXPECT_EQ(layout.parameters[2].rows_of(0), (RowRange{0, 1}));
+  EXPECT_EQ(layout.parameters[2].rows_of(0), (IndexRange{0, 1}));
 }
 
 TEST(ShardLayout, RowsOfAllRanksCoverEachParameterOnce) {
@@ -27,7 +27,7 @@ TEST(ShardLayout, RowsOfAllRanksCoverEachParameterOnce) {
       const ShardLayout layout = shard_layout({{rows, 3}}, ranks);
       int64_t next = 0;
       for (int64_t rank = 0; rank < ranks; ++rank) {
-        const RowRange range = layout.parameters[0].rows_of(rank);
+        const IndexRange range = layout.parameters[0].rows_of(rank);
         EXPECT_EQ(range.begin, std::min(next, rows));
         next = range.end;
       }
