@@ -39,7 +39,7 @@ TEST(DocumentRows, DocumentsArePackedAsTheLoaderDoes) {
 }
 
 TEST(DocumentRows, RefusesWhatIsNoList) {
-  EXPECT_ERROR(rows_of("[1, 2", 8), "f.json: parse error at line 1, column 6", "expected JSON");
+  EXPECT_ERROR(rows_of("[1, 2", 8), "f.json: parse error at line 1, column 6", "expected ']'");
   EXPECT_ERROR(rows_of("[[3, 5], [3, -5]]", 8), "f.json: [1][1]: got -5", "1 to 2147483647");
   EXPECT_ERROR(rows_of("[3, 0]", 8), "f.json: [1]: got 0");
   EXPECT_ERROR(rows_of("[3, 2.5]", 8), "f.json: [1]: got 2.5");
