@@ -22,12 +22,6 @@ namespace {
 using nlohmann::json;
 using Lengths = std::vector<int64_t>;
 
-// Nested values by their type alone: printing recurses, and a file can nest deeper than the stack.
-std::string shown(const json& value) {
-  if (value.is_array()) return "a list";
-  return value.is_object() ? "an object" : value.dump();
-}
-
 int64_t length_of(const json& value, const std::string& where) {
   constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int32_t>::max());
   const bool is_length = value.is_number_integer() && value >= 1 && value.get<uint64_t>() <= kMost;

@@ -61,14 +61,6 @@ std::vector<Microbatch> microbatches_of(const PlannedJob& job, const DocumentRow
   return microbatches;
 }
 
-WorkWeights weights_of(const PlannedJob& job) {
-  WorkWeights weights;
-  for (const auto& [name, calls] : job.attention_calls()) {
-    weights.layers.emplace_back(name, static_cast<double>(calls.layers));
-  }
-  return weights;
-}
-
 // A microbatch's masks, of whole rows, and who has which part of them.
 struct SharedMasks {
   AttentionMasks masks;
@@ -92,7 +84,7 @@ SharedMasks share_as(const PlannedJob& job, const ContextParallel& context,
 
 // By balancers that only the table knows, too.
 SharedMasks share_by(const PlannedJob& job, LoadBalancer balancer, const Microbatch& microbatch) {
-  const ContextParallel context(job.mesh.cp(), balancer, ContextMethod::kAllToAll, weights_of(job));
+  const ContextParallel context(job.mesh.cp(), balancer, ContextMethod::kAllToAll, job.weights);
   if (balancer != LoadBalancer::kDocumentHeadTail) return share_as(job, context, microbatch);
   const Lengths& lengths = microbatch.rows.front();
   for (const Lengths& row : microbatch.rows) {
@@ -101,7 +93,7 @@ SharedMasks share_by(const PlannedJob& job, LoadBalancer balancer, const Microba
   const AttentionMasks masks = masks_of(job, context, batch_of_documents(microbatch.rows));
   const int64_t block = masks.at(masks.names().front()).shape().block.q;
   return {masks,
-          balance(balancer, block_work(masks, block, weights_of(job)), job.layout.dims.cp, lengths),
+          balance(balancer, block_work(masks, block, job.weights), job.layout.dims.cp, lengths),
           ContextMethod::kAllToAll};
 }
 
@@ -197,7 +189,7 @@ BalancerCosts costs_of(const PlannedJob& job, const std::vector<Microbatch>& mic
   for (size_t i = 0; i < shared.size(); ++i) {
     const ShardPlan& plan = shared[i].plan;
     const double slowest =
-        imbalance(plan, block_work(shared[i].masks, plan.block_size(), weights_of(job)));
+        imbalance(plan, block_work(shared[i].masks, plan.block_size(), job.weights));
     costs.mean_imbalance += slowest * static_cast<double>(microbatches[i].count) /
                             static_cast<double>(job.num_microbatches());
     costs.worst_imbalance = std::max(costs.worst_imbalance, slowest);
@@ -214,7 +206,7 @@ ContextUse context_use(const PlannedJob& job, const DocumentRows& documents) {
   ContextUse use;
   if (job.layout.dims.cp == 1) return use;
   use.sent.assign(static_cast<size_t>(job.layout.dims.cp), 0);
-  const ContextParallel context = context_parallel(job.config, job.mesh, weights_of(job));
+  const ContextParallel context = context_parallel(job.config, job.mesh, job.weights);
   for (const Microbatch& microbatch : microbatches_of(job, documents)) {
     const SharedMasks shared = share_as(job, context, microbatch);
     add_to(use.sent, sent_by_rank(job, shared, shared.method), microbatch.count);
@@ -226,7 +218,7 @@ ContextUse context_use(const PlannedJob& job, const DocumentRows& documents) {
 ContextEstimate context_estimate(const PlannedJob& job, const DocumentRows& documents) {
   const std::vector<Microbatch> microbatches = microbatches_of(job, documents);
   const std::string method = to_string(
-      share_as(job, context_parallel(job.config, job.mesh, weights_of(job)), microbatches.front())
+      share_as(job, context_parallel(job.config, job.mesh, job.weights), microbatches.front())
           .method);
   const std::string balancer = to_string(
       load_balancer(job.config.parallelism.context_parallel_load_balancer.value_or("contiguous")));

@@ -46,13 +46,16 @@ int64_t count_actions(const PlannedJob& job, pipeline::ActionKind kind) {
                        [kind](const pipeline::Action& action) { return action.kind == kind; });
 }
 
-// Elements of this rank's part of a parameter.
+// Elements of this rank's part of parameter i of unit u.
+int64_t own_numel(const PlannedJob& job, size_t u, size_t i) {
+  const ParameterShard& place = job.layouts[u].parameters[i];
+  return place.rows_of(job.mesh.shard().rank()).size() * place.row_numel;
+}
+
 int64_t part_numel(const PlannedJob& job, const std::string& name) {
   for (size_t u = 0; u < job.blocks.size(); ++u) {
     for (size_t i = 0; i < job.blocks[u]->slots.size(); ++i) {
-      if (job.blocks[u]->slots[i].name != name) continue;
-      const ParameterShard& place = job.layouts[u].parameters[i];
-      return place.rows_of(job.mesh.shard().rank()).size() * place.row_numel;
+      if (job.blocks[u]->slots[i].name == name) return own_numel(job, u, i);
     }
   }
   return 0;
@@ -125,9 +128,7 @@ int64_t summed_over_tensor_numel(const PlannedJob& job) {
   int64_t numel = 0;
   for (size_t u = 0; u < job.blocks.size(); ++u) {
     for (size_t i = 0; i < job.blocks[u]->slots.size(); ++i) {
-      const ParameterShard& place = job.layouts[u].parameters[i];
-      if (job.blocks[u]->slots[i].part) continue;
-      numel += place.rows_of(job.mesh.shard().rank()).size() * place.row_numel;
+      if (!job.blocks[u]->slots[i].part) numel += own_numel(job, u, i);
     }
   }
   return numel;

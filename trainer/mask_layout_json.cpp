@@ -13,13 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-// The text of a value in a message. Nested ones by their type alone: printing recurses, and a file
-// can nest deeper than the stack.
-std::string shown(const json& value) {
-  if (value.is_array()) return "a list";
-  return value.is_object() ? "an object" : value.dump();
-}
-
 int64_t integer_of(const json& value, const std::string& where) {
   const bool too_large =
       value.is_number_unsigned() &&

@@ -15,4 +15,9 @@ nlohmann::json parse_json(const std::string& text, const std::string& file_name)
   }
 }
 
+std::string shown(const nlohmann::json& value) {
+  if (value.is_array()) return "a list";
+  return value.is_object() ? "an object" : value.dump();
+}
+
 }  // namespace tessera

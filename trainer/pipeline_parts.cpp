@@ -39,6 +39,21 @@ PipelineParts make_pipeline_parts(const pipeline::PipelinePlan& plan, int64_t pi
   return parts;
 }
 
+PipelineParts make_model_parts(const std::optional<pipeline::PipelinePlan>& plan,
+                               int64_t pipeline_rank, const ModelPlacement& base,
+                               const MakePart& make) {
+  if (plan) return make_pipeline_parts(*plan, pipeline_rank, base, make);
+  PipelineParts parts{.stages = {0}};
+  parts.models.push_back(make(base));
+  return parts;
+}
+
+void wrap_attention(const PipelineParts& parts, const ContextParallel& context) {
+  for (const auto& model : parts.models) {
+    for (const AttentionSite& site : model->attention_sites()) *site.op = context.wrap(*site.op);
+  }
+}
+
 // Models are built on the meta device, so that those of the other ranks cost a list of names.
 TiedParameters tied_parameters(const pipeline::PipelinePlan& plan, const MakePart& make) {
   TiedParameters holders;

@@ -18,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@
 #include "models/model.h"
 #include "models/placement.h"
 #include "parallel/comm/device_mesh.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/fsdp/sharded_parameters.h"
 #include "parallel/pipeline/pipeline_plan.h"
 #include "parallel/pipeline/weight_gradients.h"
@@ -46,6 +48,14 @@ using MakePart = std::function<std::unique_ptr<Model>(const ModelPlacement&)>;
 // same rank is one parameter.
 PipelineParts make_pipeline_parts(const pipeline::PipelinePlan& plan, int64_t pipeline_rank,
                                   const ModelPlacement& base, const MakePart& make);
+
+// The same, or without a plan the whole model as its only stage.
+PipelineParts make_model_parts(const std::optional<pipeline::PipelinePlan>& plan,
+                               int64_t pipeline_rank, const ModelPlacement& base,
+                               const MakePart& make);
+
+// Every place where these parts attend then finds the keys of the ranks that share the rows.
+void wrap_attention(const PipelineParts& parts, const ContextParallel& context);
 
 // Parameters that several ranks of the pipeline hold (an embedding tied to the head of another
 // rank), by name, and these ranks.

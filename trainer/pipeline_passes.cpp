@@ -89,4 +89,11 @@ double PipelinePasses::run(const std::vector<Batch>& batches, double loss_gradie
 // The whole pass, as its forwards need those of the other ranks.
 void PipelinePasses::replay(const std::vector<Batch>& batches) { run(batches, 0.0); }
 
+std::unique_ptr<StepPasses> make_passes(const std::optional<pipeline::PipelinePlan>& plan,
+                                        PipelineParts& parts, ParameterStore& parameters,
+                                        const MaskBuilder& masked, const ProcessGroup& group) {
+  if (!plan) return std::make_unique<WholeModelPasses>(*parts.models.front(), parameters, masked);
+  return std::make_unique<PipelinePasses>(parts, plan->execution, parameters, masked, group);
+}
+
 }  // namespace tessera

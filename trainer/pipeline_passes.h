@@ -5,9 +5,12 @@
 // travels. The loss is made on the last stage and told to all.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "parallel/comm/process_group.h"
+#include "parallel/pipeline/pipeline_plan.h"
 #include "parallel/pipeline/pipeline_runtime.h"
 #include "trainer/mask_builder.h"
 #include "trainer/pipeline_parts.h"
@@ -46,5 +49,10 @@ class PipelinePasses final : public StepPasses {
   pipeline::PipelineRuntime runtime_;
   std::vector<MaskedBatch> current_;  // of the pass that runs
 };
+
+// Those of make_model_parts: of a pipeline, or without a plan of the whole model.
+std::unique_ptr<StepPasses> make_passes(const std::optional<pipeline::PipelinePlan>& plan,
+                                        PipelineParts& parts, ParameterStore& parameters,
+                                        const MaskBuilder& masked, const ProcessGroup& group);
 
 }  // namespace tessera

@@ -41,14 +41,14 @@ PlannedJob::PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t r
       options(parameter_store_options(config, at::kCPU)),
       master_bytes(static_cast<int64_t>(c10::elementSize(options.master_dtype))),
       compute_bytes(static_cast<int64_t>(c10::elementSize(options.compute_dtype))) {
-  make_model_parts(std::move(own_model));
+  build_model(std::move(own_model));
   blocks = parts.blocks();
   checkpoint_every_nth_layer(blocks, recompute_every_nth_layer(config));
   layouts = shard_layouts(blocks, mesh.shard().size());
   describe_stages();
 }
 
-void PlannedJob::make_model_parts(MakePart own_model) {
+void PlannedJob::build_model(MakePart own_model) {
   Registries registries = make_registries(config.experimental.custom_import);
   ModelRequest request = model_request(config, at::kCPU);
   request.mask_registry = registries.masks;
@@ -57,12 +57,8 @@ void PlannedJob::make_model_parts(MakePart own_model) {
   };
   if (own_model) make = std::move(own_model);
   const ModelPlacement placement = model_placement(config, mesh);
-  if (layout.pipeline) {
-    parts = make_pipeline_parts(*layout.pipeline, mesh.pp().rank(), placement, make);
-  } else {
-    parts.stages = {0};
-    parts.models.push_back(make(placement));
-  }
+  parts = make_model_parts(layout.pipeline, mesh.pp().rank(), placement, make);
+  if (layout.dims.cp > 1) weights = work_weights(*make(placement));
   create_mask_fn = registries.masks.create_mask_fn(
       registries.attention.mask_form(request.attention), parts.models.front()->mask_config());
 }

@@ -60,12 +60,13 @@ struct PlannedJob {
   CreateMaskFn create_mask_fn;
   MakePart make;
   PipelineParts parts;
+  WorkWeights weights;  // of the whole model's masks, with context parallelism
   std::vector<Block*> blocks;
   std::vector<ShardLayout> layouts;
   std::vector<PlannedStage> stages;
 
  private:
-  void make_model_parts(MakePart own_model);
+  void build_model(MakePart own_model);
   void describe_stages();
 };
 

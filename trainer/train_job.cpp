@@ -101,44 +101,25 @@ void TrainJob::build_model() {
   };
   const ModelPlacement placement = model_placement(config_, mesh_);
   model_ = make_part_(placement);
-  if (layout_.pipeline) {
-    stages_ = make_pipeline_parts(*layout_.pipeline, mesh_.pp().rank(), placement, make_part_);
-  }
+  parts_ = make_model_parts(layout_.pipeline, mesh_.pp().rank(), placement, make_part_);
   const CreateMaskFn create_mask_fn = registries.masks.create_mask_fn(
       registries.attention.mask_form(request.attention), model_->mask_config());
   const ContextParallel context = context_parallel(config_, mesh_, work_weights(*model_));
-  for (Model* part : trained_models()) {
-    for (const AttentionSite& site : part->attention_sites()) *site.op = context.wrap(*site.op);
-  }
+  wrap_attention(parts_, context);
   masked_.emplace(*tokenizer_, create_mask_fn, context);
-  checkpoint_every_nth_layer(blocks(), recompute_every_nth_layer(config_));
-}
-
-std::vector<Model*> TrainJob::trained_models() const {
-  if (!layout_.pipeline) return {model_.get()};
-  std::vector<Model*> models;
-  for (const auto& part : stages_.models) models.push_back(part.get());
-  return models;
-}
-
-std::vector<Block*> TrainJob::blocks() const {
-  return layout_.pipeline ? stages_.blocks() : model_->blocks();
+  checkpoint_every_nth_layer(parts_.blocks(), recompute_every_nth_layer(config_));
 }
 
 void TrainJob::make_step() {
   parameters_ =
-      std::make_unique<ParameterStore>(blocks(), parameter_store_options(config_, device_),
+      std::make_unique<ParameterStore>(parts_.blocks(), parameter_store_options(config_, device_),
                                        job_seed(config_), parameter_groups(mesh_));
-  const TrainingStepOptions options = training_step_options(config_);
-  if (!layout_.pipeline) {
-    auto passes = std::make_unique<WholeModelPasses>(*model_, *parameters_, *masked_);
-    step_ = std::make_unique<TrainingStep>(std::move(passes), *parameters_, options, mesh_);
-    return;
+  if (layout_.pipeline) {
+    share_tied_gradients(*layout_.pipeline, mesh_, make_part_, *parameters_);
   }
-  share_tied_gradients(*layout_.pipeline, mesh_, make_part_, *parameters_);
-  auto passes = std::make_unique<PipelinePasses>(stages_, layout_.pipeline->execution, *parameters_,
-                                                 *masked_, mesh_.pp());
-  step_ = std::make_unique<TrainingStep>(std::move(passes), *parameters_, options, mesh_);
+  step_ = std::make_unique<TrainingStep>(
+      make_passes(layout_.pipeline, parts_, *parameters_, *masked_, mesh_.pp()), *parameters_,
+      training_step_options(config_), mesh_);
 }
 
 void TrainJob::check_vocabulary() const {
@@ -243,7 +224,7 @@ void TrainJob::log_context_forecast(const Batch& batch) {
                std::to_string(forecast.num_ranks) + " ranks in tiles of " +
                std::to_string(forecast.tile) +
                " tokens only, which makes attention slow; expected a multiple of " +
-               std::to_string(2 * 128 * forecast.num_ranks));
+               std::to_string(forecast.row_multiple));
 }
 
 StepRecord TrainJob::make_record(int64_t step, const StepResult& result, double lr,

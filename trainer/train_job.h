@@ -61,8 +61,6 @@ class TrainJob {
   void build_model();
   void open_log();
   void make_step();
-  std::vector<Model*> trained_models() const;  // of this rank: the model, or its stages
-  std::vector<Block*> blocks() const;          // theirs
   void open_outputs();
   void start_from_checkpoint();
   void check_vocabulary() const;
@@ -83,9 +81,9 @@ class TrainJob {
   DeviceMesh mesh_;
   Logger log_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::unique_ptr<Model> model_;  // under a pipeline only what is asked of the whole: facts
+  std::unique_ptr<Model> model_;  // the whole, for facts: without storage, and not trained
   MakePart make_part_;
-  PipelineParts stages_;  // of this rank, under a pipeline
+  PipelineParts parts_;  // what this rank trains: the model, or its stages of a pipeline
   std::optional<MaskBuilder> masked_;
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<TrainingStep> step_;

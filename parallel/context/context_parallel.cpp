@@ -13,9 +13,9 @@ namespace {
 
 constexpr int64_t kLargestTile = 128;
 
-// Head-tail gives each rank two runs of blocks.
-int64_t runs_of_a_rank(LoadBalancer balancer) {
-  return balancer == LoadBalancer::kHeadTail ? 2 : 1;
+// Runs of blocks that a row is cut into: head-tail gives each rank two.
+int64_t parts_of_a_row(int64_t num_ranks, LoadBalancer balancer) {
+  return balancer == LoadBalancer::kHeadTail ? 2 * num_ranks : num_ranks;
 }
 
 int64_t tile_for(int64_t seq_len, int64_t num_parts) {
@@ -34,7 +34,7 @@ ContextParallel::ContextParallel(const ProcessGroup& group, LoadBalancer balance
 
 CreateMaskFn ContextParallel::tiles_to_share(CreateMaskFn create_mask_fn) const {
   if (group_.size() == 1) return create_mask_fn;
-  const int64_t num_parts = group_.size() * runs_of_a_rank(balancer_);
+  const int64_t num_parts = parts_of_a_row(group_.size(), balancer_);
   return [num_parts, create_mask_fn](const MaskMod& rule, const MaskShape& shape) {
     MaskShape shared = shape;
     const int64_t tile = tile_for(shape.q_len, num_parts);
@@ -72,6 +72,7 @@ ContextForecast ContextParallel::forecast(const AttentionMasks& whole) const {
           .method = method_,
           .num_ranks = plan.num_ranks(),
           .tile = plan.block_size(),
+          .row_multiple = parts_of_a_row(plan.num_ranks(), balancer_) * kLargestTile,
           .imbalance = imbalance(plan, work),
           .needed_share = moved / (layers * static_cast<double>(all))};
 }

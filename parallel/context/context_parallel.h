@@ -31,9 +31,10 @@ struct ContextForecast {
   LoadBalancer balancer = LoadBalancer::kContiguous;
   ContextMethod method = ContextMethod::kAllGather;
   int64_t num_ranks = 1;
-  int64_t tile = 0;         // tokens of a side of the masks' tiles
-  double imbalance = 1;     // live pairs of the busiest rank by the mean, over all masks by layers
-  double needed_share = 1;  // of the keys of other ranks, those that the rows of a rank touch
+  int64_t tile = 0;          // tokens of a side of the masks' tiles
+  int64_t row_multiple = 0;  // rows of a multiple of so many tokens have the largest tiles
+  double imbalance = 1;      // live pairs of the busiest rank by the mean, over all masks by layers
+  double needed_share = 1;   // of the keys of other ranks, those that the rows of a rank touch
 };
 
 // "2 ranks, needed_kv, balanced by min_heap in tiles of 128 tokens: the busiest rank has 1.004

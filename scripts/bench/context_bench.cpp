@@ -5,7 +5,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/stack.h>
 #include <time.h>
 #include <torch/csrc/autograd/autograd.h>
 

@@ -94,27 +94,16 @@ class RankTraining {
     const ContextParallel context(mesh.cp(), layout.balancer, layout.method);
     const MaskBuilder masked(tokenizer_, layout.create_mask_fn, context);
     std::optional<pipeline::PipelinePlan> plan;
-    if (is_pipeline) {
-      plan = pipeline_plan(problem, layout);
-      parts_ = make_pipeline_parts(*plan, mesh.pp().rank(), base, make);
-    } else {
-      parts_.models.push_back(make(base));
-    }
-    for (const auto& part : parts_.models) {
-      for (const AttentionSite& site : part->attention_sites()) *site.op = context.wrap(*site.op);
-    }
+    if (is_pipeline) plan = pipeline_plan(problem, layout);
+    parts_ = make_model_parts(plan, mesh.pp().rank(), base, make);
+    wrap_attention(parts_, context);
     checkpoint_every_nth_layer(parts_.blocks(), layout.recompute_every);
     parameters_ = std::make_unique<ParameterStore>(parts_.blocks(), options, kSeed, groups);
-    std::unique_ptr<StepPasses> passes;
-    if (is_pipeline) {
-      share_tied_gradients(*plan, mesh, make, *parameters_);
-      passes = std::make_unique<PipelinePasses>(parts_, plan->execution, *parameters_, masked,
-                                                mesh.pp());
-    } else {
-      passes = std::make_unique<WholeModelPasses>(*parts_.models.front(), *parameters_, masked);
-    }
+    if (plan) share_tied_gradients(*plan, mesh, make, *parameters_);
     const TrainingStepOptions step_options{.max_norm = 1.0, .adamw = {}};
-    step_ = std::make_unique<TrainingStep>(std::move(passes), *parameters_, step_options, mesh);
+    step_ =
+        std::make_unique<TrainingStep>(make_passes(plan, parts_, *parameters_, masked, mesh.pp()),
+                                       *parameters_, step_options, mesh);
   }
 
   ParameterStore& parameters() { return *parameters_; }

@@ -69,23 +69,19 @@ class RankOfJob {
   RankOfJob(const World& world, const JobConfig& config, const MakePart& make)
       : layout_(plan_layout(config, world.size())), mesh_(world, layout_.dims) {
     const ModelPlacement placement = model_placement(config, mesh_);
-    if (layout_.pipeline) {
-      parts_ = make_pipeline_parts(*layout_.pipeline, mesh_.pp().rank(), placement, make);
-    } else {
-      parts_.models.push_back(make(placement));
-    }
+    parts_ = make_model_parts(layout_.pipeline, mesh_.pp().rank(), placement, make);
     const ContextParallel context = context_parallel(config, mesh_, {});
-    for (const auto& model : parts_.models) {
-      for (const AttentionSite& site : model->attention_sites()) *site.op = context.wrap(*site.op);
-    }
+    wrap_attention(parts_, context);
     checkpoint_every_nth_layer(parts_.blocks(), recompute_every_nth_layer(config));
     parameters_ = std::make_unique<ParameterStore>(
         parts_.blocks(), parameter_store_options(config, at::kCPU), 1, parameter_groups(mesh_));
     if (layout_.pipeline) {
       tied_ = share_tied_gradients(*layout_.pipeline, mesh_, make, *parameters_);
     }
-    step_ = std::make_unique<TrainingStep>(make_passes(context), *parameters_,
-                                           training_step_options(config), mesh_);
+    const MaskBuilder masked(tokenizer_, create_block_mask, context);
+    step_ = std::make_unique<TrainingStep>(
+        make_passes(layout_.pipeline, parts_, *parameters_, masked, mesh_.pp()), *parameters_,
+        training_step_options(config), mesh_);
   }
 
   TrainingStep& step() { return *step_; }
@@ -104,15 +100,6 @@ class RankOfJob {
   }
 
  private:
-  std::unique_ptr<StepPasses> make_passes(const ContextParallel& context) {
-    const MaskBuilder masked(tokenizer_, create_block_mask, context);
-    if (layout_.pipeline) {
-      return std::make_unique<PipelinePasses>(parts_, layout_.pipeline->execution, *parameters_,
-                                              masked, mesh_.pp());
-    }
-    return std::make_unique<WholeModelPasses>(*parts_.models.front(), *parameters_, masked);
-  }
-
   ByteTokenizer tokenizer_;
   JobLayout layout_;
   DeviceMesh mesh_;

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,15 +55,14 @@ class RankRun {
     };
     const ModelPlacement base{.tensor = TensorParallel(mesh.tp(), /*sequence_parallel=*/true)};
     const bool is_pipeline = layout.dims.pp > 1;
+    std::optional<pipeline::PipelinePlan> plan;
     if (is_pipeline) {
-      plan_ = pipeline::plan_pipeline({.num_ranks = layout.dims.pp,
-                                       .num_layers = config.n_layers,
-                                       .num_microbatches = num_rows(),
-                                       .schedule = layout.schedule});
-      parts_ = make_pipeline_parts(plan_, mesh.pp().rank(), base, make);
-    } else {
-      parts_.models.push_back(make(base));
+      plan = pipeline::plan_pipeline({.num_ranks = layout.dims.pp,
+                                      .num_layers = config.n_layers,
+                                      .num_microbatches = num_rows(),
+                                      .schedule = layout.schedule});
     }
+    parts_ = make_model_parts(plan, mesh.pp().rank(), base, make);
     parameters_ = std::make_unique<ParameterStore>(
         parts_.blocks(),
         ParameterStoreOptions{.master_dtype = at::kDouble,
@@ -71,9 +71,11 @@ class RankRun {
                               .sum_whole_gradients_over_tensor = true},
         seed,
         ParameterGroups{.shard = mesh.shard(), .replicate = mesh.replicate(), .tensor = mesh.tp()});
-    if (is_pipeline) share_tied_gradients(plan_, mesh, make, *parameters_);
-    step_ = std::make_unique<TrainingStep>(make_passes(is_pipeline), *parameters_,
-                                           TrainingStepOptions{.max_norm = 1.0, .adamw = {}}, mesh);
+    if (plan) share_tied_gradients(*plan, mesh, make, *parameters_);
+    const MaskBuilder masked(tokenizer_, create_block_mask);
+    step_ = std::make_unique<TrainingStep>(
+        make_passes(plan, parts_, *parameters_, masked, mesh.pp()), *parameters_,
+        TrainingStepOptions{.max_norm = 1.0, .adamw = {}}, mesh);
   }
 
   // Steps [first, last); their losses.
@@ -99,15 +101,6 @@ class RankRun {
 
   int64_t num_rows() const { return kRows / mesh.num_batch_ranks(); }  // of this rank
 
-  std::unique_ptr<StepPasses> make_passes(bool is_pipeline) {
-    const MaskBuilder masked(tokenizer_, create_block_mask);
-    if (is_pipeline) {
-      return std::make_unique<PipelinePasses>(parts_, plan_.execution, *parameters_, masked,
-                                              mesh.pp());
-    }
-    return std::make_unique<WholeModelPasses>(*parts_.models.front(), *parameters_, masked);
-  }
-
   Batch rows_of(int64_t step) const {
     std::vector<int64_t> document;
     for (int64_t i = 0; i < (kRows + 1) * (kSeqLen + 1); ++i) {
@@ -118,7 +111,6 @@ class RankRun {
   }
 
   ByteTokenizer tokenizer_;
-  pipeline::PipelinePlan plan_;
   PipelineParts parts_;
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<TrainingStep> step_;
