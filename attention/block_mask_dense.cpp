@@ -76,8 +76,8 @@ at::Tensor expand(const BlockMaskData& data, at::ScalarType dtype) {
     case at::kHalf:
       return expand<c10::Half>(data, dtype, 0.0F, -kInfinity);
     default:
-      TORCH_CHECK(false, "BlockMask::to_additive: dtype: got ", dtype,
-                  ", expected Float, Double, BFloat16 or Half");
+      C10_THROW_ERROR(Error, c10::str("BlockMask::to_additive: dtype: got ", dtype,
+                                      ", expected Float, Double, BFloat16 or Half"));
   }
 }
 

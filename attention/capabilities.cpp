@@ -34,10 +34,11 @@ constexpr FeatureText kTexts[] = {
 };
 
 const FeatureText& text_of(AttentionFeature feature) {
-  for (const FeatureText& text : kTexts) {
-    if (text.feature == feature) return text;
-  }
-  TORCH_INTERNAL_ASSERT(false, "no text for attention feature ", static_cast<int>(feature));
+  const auto* const text = std::find_if(std::begin(kTexts), std::end(kTexts),
+                                        [&](const FeatureText& t) { return t.feature == feature; });
+  TORCH_INTERNAL_ASSERT(text != std::end(kTexts), "no text for attention feature ",
+                        static_cast<int>(feature));
+  return *text;
 }
 
 bool wants_gradient(const at::Tensor& x) {

@@ -81,11 +81,9 @@ std::unique_ptr<TextSource> open_text_source(const SourceOptions& options) {
   if (options.dataset == "text_files") {
     return open_text_files(find_files(options.dataset_path, kTextSuffixes));
   }
-  if (options.dataset == "jsonl") {
-    return open_jsonl_files(find_files(options.dataset_path, kJsonlSuffixes));
-  }
-  TORCH_CHECK(false, "training.dataset: got '", options.dataset,
+  TORCH_CHECK(options.dataset == "jsonl", "training.dataset: got '", options.dataset,
               "', expected 'text_files' or 'jsonl'");
+  return open_jsonl_files(find_files(options.dataset_path, kJsonlSuffixes));
 }
 
 }  // namespace tessera
