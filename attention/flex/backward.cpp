@@ -56,13 +56,16 @@ RowTerms row_terms(const FlexInputs& inputs, const ForwardResult& result,
 
 // Buffers of one thread, for one part of a tile and one block of keys.
 struct Buffers {
-  Buffers(const FlexProblem& problem, int64_t qk_width, int64_t v_width)
-      : scores(kFullRows * problem.block_cols()),
+  Buffers(const FlexProblem& problem, const BackwardProducts& products, int64_t qk_width,
+          int64_t v_width)
+      : scratch(products.scratch()),
+        scores(kFullRows * problem.block_cols()),
         d_scores(scores.size()),
         slopes(problem.has_soft_cap() ? scores.size() : 0),
         d_k(problem.block_cols() * qk_width),
         d_v(problem.block_cols() * v_width) {}
 
+  ProductScratch scratch;
   std::vector<float> scores;
   std::vector<float> d_scores;
   std::vector<float> slopes;
@@ -79,17 +82,13 @@ class BackwardPass {
         problem_(inputs, mask, kernels),
         plan_(backward_plan(mask, problem_.spans(), problem_.batch(), problem_.heads(),
                             problem_.kv_heads())),
-        q_(PanelBlocks::rows(inputs.q_BTHD, mask.shape().block.q)),
-        k_(PanelBlocks::rows(inputs.k_BSKD, mask.shape().block.kv)),
-        v_columns_(PanelBlocks::columns(inputs.v_BSKE, mask.shape().block.kv, 1.0)),
-        d_out_(PanelBlocks::rows(d_out_BTHE, mask.shape().block.q)),
-        d_out_rows_(d_out_BTHE),
+        products_(backward_products(inputs, d_out_BTHE, mask, kernels)),
         terms_(row_terms(inputs, result, d_out_BTHE, d_lse_BHT)),
         qk_dim_(inputs.q_BTHD.size(3)),
         v_dim_(inputs.v_BSKE.size(3)),
-        d_q_CBTHD_(at::zeros(
-            {plan_.num_chunks, problem_.batch(), problem_.q_len(), problem_.heads(), q_.width()},
-            at::kFloat)) {
+        d_q_CBHTD_(at::zeros({plan_.num_chunks, problem_.batch(), problem_.heads(),
+                              problem_.q_len() + kPad, padded(qk_dim_)},
+                             at::kFloat)) {
     gradients_.d_k_BSKD = at::empty(inputs.k_BSKD.sizes(), at::kFloat);
     gradients_.d_v_BSKE = at::empty(inputs.v_BSKE.sizes(), at::kFloat);
     gradients_.d_sinks_H = terms_.d_sinks_H;
@@ -99,12 +98,17 @@ class BackwardPass {
   BackwardResult run() {
     const std::vector<std::vector<size_t>> lanes = lanes_of_units();
     run_units(
-        lanes.size(), [&] { return Buffers(problem_, q_.width(), d_out_.width()); },
+        lanes.size(),
+        [&] { return Buffers(problem_, *products_, padded(qk_dim_), padded(v_dim_)); },
         [&](size_t lane, Buffers& buffers) {
           for (const size_t unit : lanes[lane]) run_unit(plan_.units[unit], buffers);
         });
-    const at::Tensor d_q = plan_.num_chunks == 1 ? d_q_CBTHD_[0] : d_q_CBTHD_.sum(0);
-    gradients_.d_q_BTHD = d_q.narrow(-1, 0, qk_dim_).mul(inputs_.scale);
+    const at::Tensor d_q_BHTD = plan_.num_chunks == 1 ? d_q_CBHTD_[0] : d_q_CBHTD_.sum(0);
+    gradients_.d_q_BTHD = d_q_BHTD.narrow(2, 0, problem_.q_len())
+                              .narrow(3, 0, qk_dim_)
+                              .transpose(1, 2)
+                              .mul(inputs_.scale)
+                              .contiguous();
     return gradients_;
   }
 
@@ -154,39 +158,30 @@ class BackwardPass {
 
   void add_part(const TilePart& part, int32_t chunk, Buffers& buffers) {
     const TileKernels& kernels = problem_.kernels();
-    const MaskShape& shape = problem_.mask().shape();
-    const int64_t q = part.q_block * shape.block.q + part.row;
-    const int64_t kv_head = problem_.kv_head(part.h);
+    const int64_t q = part.q_block * problem_.mask().shape().block.q + part.row;
     const int64_t row_term = (part.b * problem_.heads() + part.h) * problem_.q_len() + q;
-    const auto qk_width = static_cast<int>(q_.width());
-    const auto v_width = static_cast<int>(d_out_.width());
-    float* d_scores = buffers.d_scores.data();
 
-    const ScoreTile p = problem_.scores(part, buffers.scores.data(), buffers.slopes.data());
+    const ScoreTile p =
+        problem_.scores(*products_, part, buffers.scores.data(), buffers.slopes.data());
     kernels.probabilities(p, terms_.lse_BHT.const_data_ptr<float>() + row_term);
-    kernels.multiply(p.cols, v_width, p.rows, {p.scores, 1, p.ld},
-                     d_out_.at(part.b, part.h, part.q_block, part.row, 0),
-                     buffers.d_v.data() + ptrdiff_t{part.span.begin} * v_width, v_width,
-                     /*accumulate=*/true);
-    kernels.multiply(p.rows, p.cols, static_cast<int>(v_dim_),
-                     {d_out_rows_.at(part.b, q, part.h), d_out_rows_.token_stride(), 1},
-                     v_columns_.at(part.b, kv_head, part.kv_block, 0, part.span.begin), d_scores,
-                     p.ld, /*accumulate=*/false);
-    kernels.score_gradients(p, d_scores, terms_.delta_BHT.const_data_ptr<float>() + row_term);
-    if (gradients_.d_bias_BHTS.defined()) add_d_bias(part, p, d_scores);
+    products_->add_d_values(part, p, buffers.d_v.data(), buffers.scratch);
+
+    ScoreTile d_scores = p;
+    d_scores.scores = buffers.d_scores.data();
+    products_->d_probabilities(part, p, d_scores.scores);
+    kernels.score_gradients(p, d_scores.scores,
+                            terms_.delta_BHT.const_data_ptr<float>() + row_term);
+    if (gradients_.d_bias_BHTS.defined()) add_d_bias(part, p, d_scores.scores);
     if (problem_.has_soft_cap()) {
-      kernels.multiply_elements(d_scores, buffers.slopes.data(), p.ld, p.rows, p.cols);
+      kernels.multiply_elements(d_scores.scores, buffers.slopes.data(), p.ld, p.rows, p.cols);
     }
-    kernels.multiply(p.cols, qk_width, p.rows, {d_scores, 1, p.ld},
-                     q_.at(part.b, part.h, part.q_block, part.row, 0),
-                     buffers.d_k.data() + ptrdiff_t{part.span.begin} * qk_width, qk_width,
-                     /*accumulate=*/true);
-    const ptrdiff_t token = d_q_CBTHD_.stride(2);
-    float* d_q = d_q_CBTHD_.mutable_data_ptr<float>() + chunk * d_q_CBTHD_.stride(0) +
-                 part.b * d_q_CBTHD_.stride(1) + q * token + part.h * qk_width;
-    kernels.multiply(p.rows, qk_width, p.live_cols, {d_scores, p.ld, 1},
-                     k_.at(part.b, kv_head, part.kv_block, part.span.begin, 0), d_q, token,
-                     /*accumulate=*/true);
+    products_->add_d_keys(part, d_scores, buffers.d_k.data(), buffers.scratch);
+    products_->add_d_queries(part, d_scores, d_q_row(chunk, part.b, part.h, q), buffers.scratch);
+  }
+
+  float* d_q_row(int64_t chunk, int64_t b, int64_t h, int64_t q) {
+    return d_q_CBHTD_.mutable_data_ptr<float>() + chunk * d_q_CBHTD_.stride(0) +
+           b * d_q_CBHTD_.stride(1) + h * d_q_CBHTD_.stride(2) + q * d_q_CBHTD_.stride(3);
   }
 
   void add_d_bias(const TilePart& part, const ScoreTile& tile, const float* d_scores) {
@@ -204,32 +199,28 @@ class BackwardPass {
     const MaskShape& shape = problem_.mask().shape();
     const TokenRange keys = block_tokens(kv_block, shape.block.kv, shape.kv_len);
     const auto scale = static_cast<float>(inputs_.scale);
-    const auto write = [&](const std::vector<float>& from, int64_t width, float factor,
+    const auto write = [&](const std::vector<float>& from, KeyLayout layout, float factor,
                            const at::Tensor& to) {
       const int64_t dim = to.size(3);
       for (int64_t kv = keys.begin; kv < keys.end; ++kv) {
-        const float* row = from.data() + (kv - keys.begin) * width;
+        const float* row = from.data() + (kv - keys.begin) * layout.key_stride;
         float* out = to.mutable_data_ptr<float>() +
                      ((unit.b * problem_.kv_len() + kv) * problem_.kv_heads() + unit.h) * dim;
-        for (int64_t d = 0; d < dim; ++d) out[d] = row[d] * factor;
+        for (int64_t d = 0; d < dim; ++d) out[d] = row[d * layout.dim_stride] * factor;
       }
     };
-    write(buffers.d_k, q_.width(), scale, gradients_.d_k_BSKD);
-    write(buffers.d_v, d_out_.width(), 1.0F, gradients_.d_v_BSKE);
+    write(buffers.d_k, products_->d_k_layout(), scale, gradients_.d_k_BSKD);
+    write(buffers.d_v, products_->d_v_layout(), 1.0F, gradients_.d_v_BSKE);
   }
 
   const FlexInputs& inputs_;
   FlexProblem problem_;
   BackwardPlan plan_;
-  PanelBlocks q_;
-  PanelBlocks k_;
-  PanelBlocks v_columns_;
-  PanelBlocks d_out_;
-  FloatRows d_out_rows_;
+  std::unique_ptr<BackwardProducts> products_;
   RowTerms terms_;
   int64_t qk_dim_;
   int64_t v_dim_;
-  at::Tensor d_q_CBTHD_;
+  at::Tensor d_q_CBHTD_;  // kPad rows more than there are queries
   BackwardResult gradients_;
 };
 

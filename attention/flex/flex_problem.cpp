@@ -14,9 +14,6 @@ FlexProblem::FlexProblem(const FlexInputs& inputs, const BlockMask& mask,
       batch_(inputs.q_BTHD.size(0)),
       heads_(inputs.q_BTHD.size(2)),
       kv_heads_(inputs.k_BSKD.size(2)),
-      qk_dim_(inputs.q_BTHD.size(3)),
-      q_(inputs.q_BTHD),
-      keys_(PanelBlocks::columns(inputs.k_BSKD, mask.shape().block.kv, inputs.scale)),
       soft_cap_(static_cast<float>(inputs.soft_cap.value_or(0.0))) {
   if (inputs.bias_BHTS.defined()) {
     bias_ = inputs.bias_BHTS.to(at::kFloat).contiguous();
@@ -30,7 +27,8 @@ FlexProblem::FlexProblem(const FlexInputs& inputs, const BlockMask& mask,
   }
 }
 
-ScoreTile FlexProblem::scores(const TilePart& part, float* buffer, float* slopes) const {
+ScoreTile FlexProblem::scores(const Products& products, const TilePart& part, float* buffer,
+                              float* slopes) const {
   const MaskShape& shape = mask_.shape();
   const int64_t q = part.q_block * shape.block.q + part.row;
   const TokenRange keys = block_tokens(part.kv_block, shape.block.kv, shape.kv_len);
@@ -41,10 +39,7 @@ ScoreTile FlexProblem::scores(const TilePart& part, float* buffer, float* slopes
                        .rows = part.num_rows,
                        .cols = part.span.end - part.span.begin,
                        .live_cols = static_cast<int>(live)};
-  kernels_.multiply(part.num_rows, tile.cols, static_cast<int>(qk_dim_),
-                    {q_.at(part.b, q, part.h), q_.token_stride(), 1},
-                    keys_.at(part.b, kv_head(part.h), part.kv_block, 0, part.span.begin), buffer,
-                    tile.ld, /*accumulate=*/false);
+  products.scores(part, tile);
   if (soft_cap_ != 0) kernels_.cap_scores(tile, soft_cap_, slopes);
   if (has_bias()) add_bias(part, tile);
   if (!alibi_slopes_.empty()) {

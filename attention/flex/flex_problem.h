@@ -1,44 +1,19 @@
-// One call of flex attention: inputs as the kernels read them, and the scores of parts of tiles,
-// which the forward and the backward pass compute alike.
+// One call of flex attention: its mask in parts, and the scores of a part, which the forward and
+// the backward pass compute alike.
 //
 // Shape legend: as in attention/attention.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <optional>
+#include <algorithm>
 #include <vector>
 
 #include "attention/block_mask.h"
-#include "attention/flex/float_rows.h"
-#include "attention/flex/tile_kernels.h"
+#include "attention/flex/products.h"
 #include "attention/flex/tile_plan.h"
 
 namespace tessera::flex {
-
-// Tensors may be of any float type up to 32 bits; undefined ones are options that are not used.
-struct FlexInputs {
-  at::Tensor q_BTHD{};
-  at::Tensor k_BSKD{};
-  at::Tensor v_BSKE{};
-  at::Tensor sinks_H{};
-  at::Tensor bias_BHTS{};
-  at::Tensor alibi_slopes_H{};
-  double scale = 1.0;
-  std::optional<double> soft_cap{};
-};
-
-// Rows [row, row + num_rows) of a block of queries against columns `span` of a block of keys.
-struct TilePart {
-  int64_t b = 0;
-  int64_t h = 0;
-  int64_t q_block = 0;
-  int64_t row = 0;  // within the block
-  int num_rows = 0;
-  int64_t kv_block = 0;
-  ColumnSpan span{};
-  int32_t tile = BlockRun::kFullTiles;
-};
 
 class FlexProblem {
  public:
@@ -54,13 +29,11 @@ class FlexProblem {
   int64_t kv_heads() const { return kv_heads_; }
   int64_t q_len() const { return mask_.shape().q_len; }
   int64_t kv_len() const { return mask_.shape().kv_len; }
-  int64_t kv_head(int64_t h) const { return h / (heads_ / kv_heads_); }
-
   bool has_soft_cap() const { return soft_cap_ != 0; }
 
   // Most rows of a block of queries, and columns of a block of keys with padding.
   int64_t block_rows() const { return std::min(mask_.shape().block.q, q_len()); }
-  int64_t block_cols() const { return keys_.width(); }
+  int64_t block_cols() const { return padded(std::min(mask_.shape().block.kv, kv_len())); }
 
   // Calls visit(part) for the parts of one run of tiles, rows at a time, ascending.
   template <typename Visit>
@@ -68,7 +41,8 @@ class FlexProblem {
 
   // Masked scores of a part in `buffer`, of leading dimension block_cols(). slopes: the derivative
   // of the soft cap, likewise, or none.
-  ScoreTile scores(const TilePart& part, float* buffer, float* slopes) const;
+  ScoreTile scores(const Products& products, const TilePart& part, float* buffer,
+                   float* slopes) const;
 
   // Where bias entry (b, h, q, kv) is, in a tensor of the bias's (broadcast) shape.
   int64_t bias_index(int64_t b, int64_t h, int64_t q, int64_t kv) const;
@@ -83,17 +57,11 @@ class FlexProblem {
   int64_t batch_;
   int64_t heads_;
   int64_t kv_heads_;
-  int64_t qk_dim_;
-  FloatRows q_;
-  PanelBlocks keys_;  // columns, times scale
-  at::Tensor bias_;   // float32, contiguous
+  at::Tensor bias_;  // float32, contiguous
   std::vector<int64_t> bias_strides_;
   std::vector<float> alibi_slopes_;
   float soft_cap_;  // 0: none
 };
-
-// Rows of a full tile that are computed together.
-inline constexpr int64_t kFullRows = 128;
 
 template <typename Visit>
 void FlexProblem::for_each_part(TilePart part, const BlockRun& run, Visit visit) const {

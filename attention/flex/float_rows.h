@@ -6,11 +6,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "attention/flex/flex_inputs.h"
 #include "attention/flex/tile_kernels.h"
 
 namespace tessera::flex {
-
-inline int64_t padded(int64_t width) { return (width + kPad - 1) / kPad * kPad; }
 
 // Rows of a [B, T, H, D] tensor, of width padded(D): the tensor's own memory when that is float32
 // and needs no padding, otherwise a copy, padded with zeros.

@@ -24,9 +24,10 @@ float log_add_exp(float a, float b) {
 
 // Running state of the rows of one block of queries.
 struct RowState {
-  RowState(const FlexProblem& problem, int64_t width)
-      : scores(kFullRows * problem.block_cols()),
-        sums(problem.block_rows() * width),
+  RowState(const FlexProblem& problem, const ForwardProducts& products, int64_t width)
+      : scratch(products.scratch()),
+        scores(kFullRows * problem.block_cols()),
+        sums(padded(problem.block_rows()) * width),
         maximum(problem.block_rows()),
         sum(problem.block_rows()),
         rescale(kFullRows) {}
@@ -37,6 +38,7 @@ struct RowState {
     std::fill(sum.begin(), sum.end(), 0.0F);
   }
 
+  ProductScratch scratch;
   std::vector<float> scores;
   std::vector<float> sums;  // of p * v, [rows, width]
   std::vector<float> maximum;
@@ -48,8 +50,9 @@ class ForwardPass {
  public:
   ForwardPass(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
       : problem_(inputs, mask, kernels),
-        v_(PanelBlocks::rows(inputs.v_BSKE, mask.shape().block.kv)),
-        v_dim_(inputs.v_BSKE.size(3)) {
+        products_(forward_products(inputs, mask, kernels)),
+        v_dim_(inputs.v_BSKE.size(3)),
+        width_(padded(v_dim_)) {
     result_.out_BTHE =
         at::empty({problem_.batch(), problem_.q_len(), problem_.heads(), v_dim_}, at::kFloat);
     result_.lse_BHT = at::empty({problem_.batch(), problem_.heads(), problem_.q_len()}, at::kFloat);
@@ -60,7 +63,7 @@ class ForwardPass {
     const std::vector<WorkUnit> units =
         forward_units(problem_.mask(), problem_.spans(), problem_.batch(), problem_.heads());
     run_units(
-        units.size(), [&] { return RowState(problem_, v_.width()); },
+        units.size(), [&] { return RowState(problem_, *products_, width_); },
         [&](size_t i, RowState& state) { run_unit(units[i], state); });
     return result_;
   }
@@ -79,16 +82,15 @@ class ForwardPass {
 
   void add_part(const TilePart& part, RowState& state) const {
     const TileKernels& kernels = problem_.kernels();
-    const auto width = static_cast<int>(v_.width());
-    const ScoreTile tile = problem_.scores(part, state.scores.data(), nullptr);
-    float* sums = state.sums.data() + part.row * width;
+    const ScoreTile tile = problem_.scores(*products_, part, state.scores.data(), nullptr);
+    float* sums = state.sums.data() + part.row * width_;
     const bool rescaled = kernels.softmax_step(tile, state.maximum.data() + part.row,
                                                state.sum.data() + part.row, state.rescale.data());
-    if (rescaled) kernels.scale_rows(sums, width, tile.rows, width, state.rescale.data());
-    kernels.multiply(tile.rows, width, tile.live_cols, {tile.scores, tile.ld, 1},
-                     v_.at(part.b, problem_.kv_head(part.h), part.kv_block, part.span.begin, 0),
-                     sums, width,
-                     /*accumulate=*/true);
+    if (rescaled) {
+      const auto width = static_cast<int>(width_);
+      kernels.scale_rows(sums, width, tile.rows, width, state.rescale.data());
+    }
+    products_->add_values(part, tile, sums, state.scratch);
   }
 
   void write_rows(const WorkUnit& unit, const RowState& state) const {
@@ -102,7 +104,7 @@ class ForwardPass {
       lse[q] = state.maximum[row] + std::log(state.sum[row]);
       float* to = out + ((unit.b * problem_.q_len() + q) * problem_.heads() + unit.h) * v_dim_;
       const float factor = normaliser(unit.h, lse[q], state.sum[row]);
-      for (int64_t e = 0; e < v_dim_; ++e) to[e] = state.sums[row * v_.width() + e] * factor;
+      for (int64_t e = 0; e < v_dim_; ++e) to[e] = state.sums[row * width_ + e] * factor;
     }
   }
 
@@ -115,8 +117,9 @@ class ForwardPass {
   }
 
   FlexProblem problem_;
-  PanelBlocks v_;
+  std::unique_ptr<ForwardProducts> products_;
   int64_t v_dim_;
+  int64_t width_;  // of a row of sums
   at::Tensor sinks_H_;
   ForwardResult result_;
 };

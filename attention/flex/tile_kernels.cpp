@@ -9,10 +9,21 @@ struct Candidate {
   bool supported;
 };
 
+#if defined(__x86_64__)
+TileKernels with_tiles() {
+  TileKernels kernels = avx512::kKernels;
+  kernels.name = "avx512_amx";
+  kernels.bf16 = &amx::kBf16;
+  return kernels;
+}
+#endif
+
 // The fastest first.
 const Candidate* candidates() {
 #if defined(__x86_64__)
+  static const TileKernels avx512_amx = with_tiles();
   static const Candidate all[] = {
+      {&avx512_amx, __builtin_cpu_supports("avx512f") != 0 && amx::supported()},
       {&avx512::kKernels, __builtin_cpu_supports("avx512f") != 0},
       {&avx2::kKernels, __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0},
       {&portable::kKernels, true},

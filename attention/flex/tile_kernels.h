@@ -28,6 +28,23 @@ struct PanelView {
   ptrdiff_t panel;
 };
 
+// Operands of products in bfloat16, as bits. Left side: element (i, k) is at data[i * row + k];
+// rows up to a multiple of kPad and columns up to a multiple of kBf16Depth exist, zeros where the
+// matrix has none.
+struct Bf16Rows {
+  const uint16_t* data;
+  ptrdiff_t row;
+};
+
+// Right side: panels of kPad columns, in each of which rows come in pairs, element by element:
+// element (k, j) is at data[j / kPad * panel + k / 2 * 2 * kPad + j % kPad * 2 + k % 2].
+struct Bf16Pairs {
+  const uint16_t* data;
+  ptrdiff_t panel;
+};
+
+inline constexpr int kBf16Depth = 32;
+
 // Scores of some queries and keys, in place.
 struct ScoreTile {
   float* scores;  // [rows, cols], leading dimension ld
@@ -42,6 +59,20 @@ struct MaskBits {
   const uint64_t* words;  // none: all allowed
   ptrdiff_t words_per_row;
   int first;  // a multiple of kPad
+};
+
+// Products of bfloat16 operands with sums in float32.
+struct Bf16Kernels {
+  static constexpr size_t kStateBytes = 64;
+
+  // Around all products of a thread: set up what the processor needs, and put back what was there.
+  void (*begin)(unsigned char* state);
+  void (*end)(const unsigned char* state);
+
+  // c[m, n] = or += a[m, k] * b[k, n]. Rows of c up to a multiple of kPad are written; n is a
+  // multiple of kPad, k of kBf16Depth.
+  void (*multiply)(int m, int n, int k, Bf16Rows a, Bf16Pairs b, float* c, ptrdiff_t c_row,
+                   bool accumulate);
 };
 
 struct TileKernels {
@@ -76,6 +107,14 @@ struct TileKernels {
 
   // x *= y elementwise, both [rows, cols] with leading dimension ld.
   void (*multiply_elements)(float* x, const float* y, ptrdiff_t ld, int rows, int cols);
+
+  // x rounded to bfloat16, with zeros up to the multiples that Bf16Rows and (in rows, of
+  // kBf16Depth) Bf16Pairs ask for.
+  void (*round_to_rows)(ScoreTile x, uint16_t* to, ptrdiff_t to_row);
+  void (*round_to_pairs)(ScoreTile x, uint16_t* to, ptrdiff_t to_panel);
+
+  // None: this processor multiplies float32 faster, so bfloat16 is computed as float32.
+  const Bf16Kernels* bf16;
 };
 
 // The fastest that this processor runs; chosen once.
@@ -94,5 +133,10 @@ extern const TileKernels kKernels;
 namespace avx512 {
 extern const TileKernels kKernels;
 }
+namespace amx {
+// Asks the system for the right to use the tiles; false where they do not exist or are refused.
+bool supported();
+extern const Bf16Kernels kBf16;
+}  // namespace amx
 
 }  // namespace tessera::flex

@@ -142,10 +142,12 @@ inline void multiply_rest(int rows, int k, MatrixView a, const TileColumns<kVect
 }
 
 // Columns [j, j + kVectors * kLanes): b's part of them stays in the first-level cache while the
-// rows pass.
+// rows pass, and each pass fetches a share of the next part.
 template <int kVectors>
 inline void multiply_columns(int j, int m, int k, MatrixView a, PanelView b, float* c,
                              ptrdiff_t c_row, bool accumulate) {
+  const float* next = b.data + (j + kVectors * kLanes) / kPad * b.panel;
+  const int per_pass = (2 * k * FLEX_ROWS + m - 1) / m;  // lines of 16 floats, two panels
   TileColumns<kVectors> columns;
   for (int v = 0; v < kVectors; ++v) {
     const int column = j + v * kLanes;
@@ -155,6 +157,7 @@ inline void multiply_columns(int j, int m, int k, MatrixView a, PanelView b, flo
   int i = 0;
   for (; i + FLEX_ROWS <= m; i += FLEX_ROWS) {
     multiply_tile<FLEX_ROWS>(k, a, columns, c_row, accumulate);
+    for (int line = 0; line < per_pass; ++line, next += 16) __builtin_prefetch(next);
     a.data += FLEX_ROWS * a.row;
     for (float*& to : columns.c) to += FLEX_ROWS * c_row;
   }
@@ -279,6 +282,45 @@ void multiply_elements(float* x, const float* y, ptrdiff_t ld, int rows, int col
   }
 }
 
+// The bits of bfloat16, to nearest even, in the upper halves; NaN stays NaN.
+inline Ints rounded(Floats x) {
+  Ints bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return (bits + 0x7fff + ((bits >> 16) & 1)) & static_cast<int32_t>(0xffff0000);
+}
+
+inline Ints upper_to_lower(Ints bits) { return (bits >> 16) & 0xffff; }
+
+void round_to_rows(ScoreTile x, uint16_t* to, ptrdiff_t to_row) {
+  typedef uint16_t Halves __attribute__((vector_size(FLEX_LANES * sizeof(uint16_t))));
+  const int num_rows = (x.rows + kPad - 1) / kPad * kPad;
+  const int num_cols = (x.cols + kBf16Depth - 1) / kBf16Depth * kBf16Depth;
+  for (int i = 0; i < num_rows; ++i, to += to_row) {
+    for (int j = 0; j < num_cols; j += kLanes) {
+      Halves halves{};
+      if (i < x.rows && j < x.cols) {
+        const Floats from = load(x.scores + i * x.ld + j);
+        halves = __builtin_convertvector(upper_to_lower(rounded(from)), Halves);
+      }
+      __builtin_memcpy(to + j, &halves, sizeof halves);
+    }
+  }
+}
+
+void round_to_pairs(ScoreTile x, uint16_t* to, ptrdiff_t to_panel) {
+  const int num_rows = (x.rows + kBf16Depth - 1) / kBf16Depth * kBf16Depth;
+  for (int i = 0; i < num_rows; i += 2, to += ptrdiff_t{2} * kPad) {
+    for (int j = 0; j < x.cols; j += kLanes) {
+      const float* from = x.scores + i * x.ld + j;
+      Ints pairs{};
+      if (i < x.rows) pairs = upper_to_lower(rounded(load(from)));
+      if (i + 1 < x.rows) pairs |= rounded(load(from + x.ld));
+      uint16_t* panel = to + j / kPad * to_panel + ptrdiff_t{2} * (j % kPad);
+      __builtin_memcpy(panel, &pairs, sizeof pairs);
+    }
+  }
+}
+
 }  // namespace
 
 #define FLEX_TEXT(x) #x
@@ -295,6 +337,9 @@ const TileKernels kKernels = {
     .score_gradients = score_gradients,
     .scale_rows = scale_rows,
     .multiply_elements = multiply_elements,
+    .round_to_rows = round_to_rows,
+    .round_to_pairs = round_to_pairs,
+    .bf16 = nullptr,
 };
 
 }  // namespace tessera::flex::FLEX_NAMESPACE

@@ -1,12 +1,15 @@
 // The plan of flex attention's work, and its inner loops, without any attention.
+#include <c10/util/BFloat16.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <random>
 #include <set>
 
 #include "attention/flex/tile_kernels.h"
 #include "attention/flex/tile_plan.h"
+#include "tests/attention/bf16_emulation.h"
 #include "tests/attention/random_masks.h"
 
 namespace tessera::flex {
@@ -133,6 +136,80 @@ TEST_P(TileKernelsTest, SoftCapAndItsSlope) {
     ASSERT_NEAR(scores[i], 5 * t, 5e-6);
     ASSERT_NEAR(slopes[i], 1 - t * t, 2e-6);
   }
+}
+
+uint16_t to_bf16(float x) { return c10::BFloat16(x).x; }
+
+TEST_P(TileKernelsTest, RoundsToLeftAndRightSides) {
+  for (const int rows : {1, 16, 21, 32, 50}) {
+    for (const int cols : {16, 32, 48, 128}) {
+      const int tall = (rows + kBf16Depth - 1) / kBf16Depth * kBf16Depth;
+      const int wide = (cols + kBf16Depth - 1) / kBf16Depth * kBf16Depth;
+      std::vector<float> x = random_values(area(rows, cols), -3, 3);
+      const auto expected = [&](int i, int j) {
+        return i < rows && j < cols ? to_bf16(x[i * cols + j]) : uint16_t{0};
+      };
+      const ScoreTile tile{x.data(), cols, rows, cols, cols};
+      std::vector<uint16_t> left(area(tall, wide), 0xffff);
+      kernels().round_to_rows(tile, left.data(), wide);
+      for (int i = 0; i < (rows + kPad - 1) / kPad * kPad; ++i) {
+        for (int j = 0; j < wide; ++j)
+          ASSERT_EQ(left[i * wide + j], expected(i, j)) << i << " " << j;
+      }
+      std::vector<uint16_t> right(area(tall, cols), 0xffff);
+      kernels().round_to_pairs(tile, right.data(), ptrdiff_t{tall} * kPad);
+      for (int i = 0; i < tall; ++i) {
+        for (int j = 0; j < cols; ++j) {
+          const int at = j / kPad * tall * kPad + i / 2 * 2 * kPad + j % kPad * 2 + i % 2;
+          ASSERT_EQ(right[at], expected(i, j)) << i << " " << j;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(TileKernelsTest, RoundingKeepsInfinityAndNaN) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x(16, 0.0F);
+  x[0] = infinity;
+  x[1] = -infinity;
+  x[2] = std::nanf("");
+  std::vector<uint16_t> to(area(16, 32));
+  kernels().round_to_rows({x.data(), 16, 1, 16, 16}, to.data(), 32);
+  EXPECT_EQ(testing::widened(to[0]), infinity);
+  EXPECT_EQ(testing::widened(to[1]), -infinity);
+  EXPECT_TRUE(std::isnan(testing::widened(to[2])));
+}
+
+// Products of bfloat16 by the processor, where it has them, equal those by their definition.
+TEST_P(TileKernelsTest, MultipliesBf16) {
+  if (kernels().bf16 == nullptr) GTEST_SKIP() << kernels().name << " has no products of bfloat16";
+  const auto random_bits = [&](size_t count) {
+    std::vector<uint16_t> bits;
+    for (const float x : random_values(count)) bits.push_back(to_bf16(x));
+    return bits;
+  };
+  unsigned char state[Bf16Kernels::kStateBytes];
+  kernels().bf16->begin(state);
+  for (const int m : {1, 16, 20, 33, 64}) {
+    for (const int n : {16, 32, 48, 128}) {
+      for (const int k : {32, 64, 160}) {
+        const int rows = (m + kPad - 1) / kPad * kPad;
+        const std::vector<uint16_t> a = random_bits(area(rows, k));
+        const std::vector<uint16_t> b = random_bits(area(k, n));
+        for (const bool accumulate : {false, true}) {
+          std::vector<float> c = random_values(area(rows, n));
+          std::vector<float> expected = c;
+          const Bf16Rows left{a.data(), k};
+          const Bf16Pairs right{b.data(), ptrdiff_t{k} * kPad};
+          kernels().bf16->multiply(m, n, k, left, right, c.data(), n, accumulate);
+          testing::multiply_bf16(m, n, k, left, right, expected.data(), n, accumulate);
+          for (size_t i = 0; i < c.size(); ++i) ASSERT_NEAR(c[i], expected[i], 1e-6 * k) << i;
+        }
+      }
+    }
+  }
+  kernels().bf16->end(state);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TileKernelsTest, ::testing::Range<size_t>(0, num_tile_kernels()),

@@ -1,0 +1,95 @@
+#include "attention/flex/bf16_blocks.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace tessera::flex {
+
+Bf16Blocks::Bf16Blocks(const at::Tensor& x_BTHD, int64_t block_size, int64_t block_elements,
+                       int64_t token_stride, int64_t height_stride)
+    : heads_(x_BTHD.size(2)),
+      num_blocks_((x_BTHD.size(1) + block_size - 1) / block_size),
+      block_elements_(block_elements),
+      token_stride_(token_stride),
+      height_stride_(height_stride) {
+  owner_ = at::zeros({x_BTHD.size(0) * heads_ * num_blocks_ * block_elements_}, at::kBFloat16);
+  data_ = reinterpret_cast<uint16_t*>(owner_.mutable_data_ptr<at::BFloat16>());
+}
+
+template <typename Copy>
+void Bf16Blocks::fill(const at::Tensor& x_BTHD, int64_t block_size, Copy copy) {
+  const at::Tensor x = x_BTHD.stride(3) == 1 ? x_BTHD : x_BTHD.contiguous();
+  const auto* from = reinterpret_cast<const uint16_t*>(x.const_data_ptr<at::BFloat16>());
+  at::parallel_for(0, x.size(0) * heads_ * num_blocks_, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t token = i % num_blocks_ * block_size;
+      const int64_t head = i / num_blocks_;
+      copy(from + head / heads_ * x.stride(0) + token * x.stride(1) + head % heads_ * x.stride(2),
+           x.stride(1), std::min(block_size, x.size(1) - token), data_ + i * block_elements_);
+    }
+  });
+}
+
+Bf16Blocks Bf16Blocks::rows(const at::Tensor& x_BTHD, int64_t block_size) {
+  const int64_t dim = x_BTHD.size(3);
+  const int64_t width = padded(dim, kBf16Depth);
+  const int64_t tokens = padded(std::min(block_size, x_BTHD.size(1)));
+  Bf16Blocks blocks(x_BTHD, block_size, tokens * width, width, width);
+  blocks.fill(x_BTHD, block_size,
+              [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
+                for (int64_t t = 0; t < num_tokens; ++t) {
+                  std::memcpy(to + t * width, from + t * stride, dim * sizeof *to);
+                }
+              });
+  return blocks;
+}
+
+Bf16Blocks Bf16Blocks::transposed_rows(const at::Tensor& x_BTHD, int64_t block_size) {
+  const int64_t dim = x_BTHD.size(3);
+  const int64_t width = padded(std::min(block_size, x_BTHD.size(1)), kBf16Depth);
+  Bf16Blocks blocks(x_BTHD, block_size, padded(dim) * width, 1, width);
+  blocks.fill(x_BTHD, block_size,
+              [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
+                for (int64_t d = 0; d < dim; ++d) {
+                  for (int64_t t = 0; t < num_tokens; ++t) to[d * width + t] = from[t * stride + d];
+                }
+              });
+  return blocks;
+}
+
+// Of a panel: two tokens side by side for each of kPad numbers.
+Bf16Blocks Bf16Blocks::pairs(const at::Tensor& x_BTHD, int64_t block_size) {
+  const int64_t dim = x_BTHD.size(3);
+  const int64_t tokens = padded(std::min(block_size, x_BTHD.size(1)), kBf16Depth) + kPad;
+  const int64_t panel = tokens * kPad;
+  Bf16Blocks blocks(x_BTHD, block_size, padded(dim) * tokens, kPad, panel);
+  blocks.fill(x_BTHD, block_size,
+              [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
+                for (int64_t t = 0; t < num_tokens; ++t, from += stride) {
+                  uint16_t* row = to + t / 2 * 2 * kPad + t % 2;
+                  for (int64_t d = 0; d < dim; ++d) row[d / kPad * panel + d % kPad * 2] = from[d];
+                }
+              });
+  return blocks;
+}
+
+// Of a panel: two numbers side by side for each of kPad tokens.
+Bf16Blocks Bf16Blocks::transposed_pairs(const at::Tensor& x_BTHD, int64_t block_size) {
+  const int64_t dim = x_BTHD.size(3);
+  const int64_t height = padded(dim, kBf16Depth);
+  const int64_t tokens = padded(std::min(block_size, x_BTHD.size(1)));
+  Bf16Blocks blocks(x_BTHD, block_size, tokens * height, height, height * kPad);
+  blocks.fill(x_BTHD, block_size,
+              [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
+                for (int64_t t = 0; t < num_tokens; ++t, from += stride) {
+                  uint16_t* column = to + t / kPad * kPad * height + t % kPad * 2;
+                  for (int64_t d = 0; d < dim; ++d) column[d / 2 * 2 * kPad + d % 2] = from[d];
+                }
+              });
+  return blocks;
+}
+
+}  // namespace tessera::flex

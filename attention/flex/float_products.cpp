@@ -1,0 +1,147 @@
+// Products in float32: probabilities and score gradients are multiplied where they stand, in either
+// direction.
+#include "attention/flex/float_rows.h"
+#include "attention/flex/products_impl.h"
+
+namespace tessera::flex {
+
+namespace {
+
+// q k^T scale.
+class FloatScores {
+ public:
+  FloatScores(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
+      : kernels_(kernels),
+        block_q_(mask.shape().block.q),
+        group_(inputs.q_BTHD.size(2) / inputs.k_BSKD.size(2)),
+        dim_(static_cast<int>(inputs.q_BTHD.size(3))),
+        q_(inputs.q_BTHD),
+        keys_(PanelBlocks::columns(inputs.k_BSKD, mask.shape().block.kv, inputs.scale)) {}
+
+  void operator()(const TilePart& part, const ScoreTile& tile) const {
+    const int64_t q = part.q_block * block_q_ + part.row;
+    kernels_.multiply(part.num_rows, tile.cols, dim_,
+                      {q_.at(part.b, q, part.h), q_.token_stride(), 1},
+                      keys_.at(part.b, kv_head(part), part.kv_block, 0, part.span.begin),
+                      tile.scores, tile.ld, /*accumulate=*/false);
+  }
+
+  int64_t kv_head(const TilePart& part) const { return part.h / group_; }
+
+ private:
+  const TileKernels& kernels_;
+  int64_t block_q_;
+  int64_t group_;
+  int dim_;
+  FloatRows q_;
+  PanelBlocks keys_;
+};
+
+class FloatForward final : public ForwardProducts {
+ public:
+  FloatForward(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
+      : kernels_(kernels),
+        scores_(inputs, mask, kernels),
+        v_(PanelBlocks::rows(inputs.v_BSKE, mask.shape().block.kv)) {}
+
+  ProductScratch scratch() const override { return {nullptr, 0}; }
+
+  void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
+
+  void add_values(const TilePart& part, const ScoreTile& p, float* sums,
+                  ProductScratch& /*scratch*/) const override {
+    const auto width = static_cast<int>(v_.width());
+    kernels_.multiply(p.rows, width, p.live_cols, {p.scores, p.ld, 1},
+                      v_.at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin, 0), sums,
+                      width, /*accumulate=*/true);
+  }
+
+ private:
+  const TileKernels& kernels_;
+  FloatScores scores_;
+  PanelBlocks v_;
+};
+
+class FloatBackward final : public BackwardProducts {
+ public:
+  FloatBackward(const FlexInputs& inputs, const at::Tensor& d_out_BTHE, const BlockMask& mask,
+                const TileKernels& kernels)
+      : kernels_(kernels),
+        block_q_(mask.shape().block.q),
+        v_dim_(static_cast<int>(inputs.v_BSKE.size(3))),
+        scores_(inputs, mask, kernels),
+        q_(PanelBlocks::rows(inputs.q_BTHD, mask.shape().block.q)),
+        k_(PanelBlocks::rows(inputs.k_BSKD, mask.shape().block.kv)),
+        v_columns_(PanelBlocks::columns(inputs.v_BSKE, mask.shape().block.kv, 1.0)),
+        d_out_(PanelBlocks::rows(d_out_BTHE, mask.shape().block.q)),
+        d_out_rows_(d_out_BTHE) {}
+
+  ProductScratch scratch() const override { return {nullptr, 0}; }
+  KeyLayout d_k_layout() const override { return {q_.width(), 1}; }
+  KeyLayout d_v_layout() const override { return {d_out_.width(), 1}; }
+
+  void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
+
+  void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v,
+                    ProductScratch& /*scratch*/) const override {
+    add_transposed(p, d_out_.at(part.b, part.h, part.q_block, part.row, 0), d_out_.width(),
+                   part.span.begin, d_v);
+  }
+
+  void d_probabilities(const TilePart& part, const ScoreTile& p, float* d_p) const override {
+    const int64_t q = part.q_block * block_q_ + part.row;
+    kernels_.multiply(
+        p.rows, p.cols, v_dim_, {d_out_rows_.at(part.b, q, part.h), d_out_rows_.token_stride(), 1},
+        v_columns_.at(part.b, scores_.kv_head(part), part.kv_block, 0, part.span.begin), d_p, p.ld,
+        /*accumulate=*/false);
+  }
+
+  void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,
+                  ProductScratch& /*scratch*/) const override {
+    add_transposed(d_s, q_.at(part.b, part.h, part.q_block, part.row, 0), q_.width(),
+                   part.span.begin, d_k);
+  }
+
+  void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q,
+                     ProductScratch& /*scratch*/) const override {
+    const auto width = static_cast<int>(k_.width());
+    kernels_.multiply(d_s.rows, width, d_s.live_cols, {d_s.scores, d_s.ld, 1},
+                      k_.at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin, 0), d_q,
+                      width, /*accumulate=*/true);
+  }
+
+ private:
+  // sums[first_key + c, width] += x[r, c]^T rows[r, width]
+  void add_transposed(const ScoreTile& x, PanelView rows, int64_t width, ptrdiff_t first_key,
+                      float* sums) const {
+    kernels_.multiply(x.cols, static_cast<int>(width), x.rows, {x.scores, 1, x.ld}, rows,
+                      sums + first_key * width, width, /*accumulate=*/true);
+  }
+
+  const TileKernels& kernels_;
+  int64_t block_q_;
+  int v_dim_;
+  FloatScores scores_;
+  PanelBlocks q_;
+  PanelBlocks k_;
+  PanelBlocks v_columns_;
+  PanelBlocks d_out_;
+  FloatRows d_out_rows_;
+};
+
+}  // namespace
+
+std::unique_ptr<ForwardProducts> float_forward_products(const FlexInputs& inputs,
+                                                        const BlockMask& mask,
+                                                        const TileKernels& kernels) {
+  return std::make_unique<FloatForward>(inputs, mask, kernels);
+}
+
+std::unique_ptr<BackwardProducts> float_backward_products(const FlexInputs& inputs,
+                                                          const at::Tensor& d_out_BTHE,
+                                                          const BlockMask& mask,
+                                                          const TileKernels& kernels) {
+  return std::make_unique<FloatBackward>(inputs, d_out_BTHE, mask, kernels);
+}
+
+}  // namespace tessera::flex

@@ -1,0 +1,89 @@
+// The matrix products of the two passes, by the type that they multiply in: float32, or bfloat16
+// where inputs have that type and the processor multiplies it. Scores, probabilities and all sums
+// are float32 in either; bfloat16 rounds probabilities and score gradients before they are
+// multiplied.
+//
+// Shape legend: as in attention/attention.h. A part has r rows (queries) and c columns (keys).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "attention/flex/flex_inputs.h"
+#include "attention/flex/tile_kernels.h"
+
+namespace tessera::flex {
+
+// What one thread needs for its products, for as long as it makes them.
+class ProductScratch {
+ public:
+  // elements: of the largest operand that is rounded on the way; bf16: none for float32.
+  ProductScratch(const Bf16Kernels* bf16, size_t elements);
+  ~ProductScratch();
+  ProductScratch(const ProductScratch&) = delete;
+  ProductScratch& operator=(const ProductScratch&) = delete;
+
+  uint16_t* operand() { return operand_.data(); }
+
+ private:
+  const Bf16Kernels* bf16_;
+  unsigned char state_[Bf16Kernels::kStateBytes] = {};
+  std::vector<uint16_t> operand_;
+};
+
+class Products {
+ public:
+  virtual ~Products() = default;
+
+  // For parts of up to kFullRows rows and one block of keys.
+  virtual ProductScratch scratch() const = 0;
+
+  // tile = q k^T scale. Rows of the buffer up to a multiple of kPad may be written.
+  virtual void scores(const TilePart& part, const ScoreTile& tile) const = 0;
+};
+
+class ForwardProducts : public Products {
+ public:
+  // sums[r, padded(E)] += p v, likewise in rows up to a multiple of kPad.
+  virtual void add_values(const TilePart& part, const ScoreTile& p, float* sums,
+                          ProductScratch& scratch) const = 0;
+};
+
+// Sums over the queries that meet a block of keys: element (key, d) at data[key * key_stride + d *
+// dim_stride].
+struct KeyLayout {
+  ptrdiff_t key_stride;
+  ptrdiff_t dim_stride;
+};
+
+class BackwardProducts : public Products {
+ public:
+  // Of d_k and d_v below, for blocks of up to block_cols keys.
+  virtual KeyLayout d_k_layout() const = 0;
+  virtual KeyLayout d_v_layout() const = 0;
+
+  // d_v += p^T do; d_v and d_k begin at the first key of the block.
+  virtual void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v,
+                            ProductScratch& scratch) const = 0;
+
+  // d_p = do v^T, laid out as `p`.
+  virtual void d_probabilities(const TilePart& part, const ScoreTile& p, float* d_p) const = 0;
+
+  // d_k += ds^T q, without the scale.
+  virtual void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,
+                          ProductScratch& scratch) const = 0;
+
+  // d_q[r, padded(D)] += ds k, without the scale; rows up to a multiple of kPad may be written.
+  virtual void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q,
+                             ProductScratch& scratch) const = 0;
+};
+
+// In bfloat16 when all tensors have that type and `kernels` multiply it, else in float32.
+std::unique_ptr<ForwardProducts> forward_products(const FlexInputs& inputs, const BlockMask& mask,
+                                                  const TileKernels& kernels);
+std::unique_ptr<BackwardProducts> backward_products(const FlexInputs& inputs,
+                                                    const at::Tensor& d_out_BTHE,
+                                                    const BlockMask& mask,
+                                                    const TileKernels& kernels);
+
+}  // namespace tessera::flex

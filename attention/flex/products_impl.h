@@ -1,0 +1,26 @@
+// The two kinds of products, each in a source of its own; which one a call gets is decided in
+// products.cpp.
+#pragma once
+
+#include "attention/flex/products.h"
+
+namespace tessera::flex {
+
+std::unique_ptr<ForwardProducts> float_forward_products(const FlexInputs& inputs,
+                                                        const BlockMask& mask,
+                                                        const TileKernels& kernels);
+std::unique_ptr<BackwardProducts> float_backward_products(const FlexInputs& inputs,
+                                                          const at::Tensor& d_out_BTHE,
+                                                          const BlockMask& mask,
+                                                          const TileKernels& kernels);
+
+// All tensors are bfloat16, and the kernels have products of it.
+std::unique_ptr<ForwardProducts> bf16_forward_products(const FlexInputs& inputs,
+                                                       const BlockMask& mask,
+                                                       const TileKernels& kernels);
+std::unique_ptr<BackwardProducts> bf16_backward_products(const FlexInputs& inputs,
+                                                         const at::Tensor& d_out_BTHE,
+                                                         const BlockMask& mask,
+                                                         const TileKernels& kernels);
+
+}  // namespace tessera::flex

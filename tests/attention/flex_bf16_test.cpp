@@ -1,0 +1,221 @@
+// Flex attention in products of bfloat16, against `eager` in float64 on the same values. Where the
+// processor has no such products they are emulated, so that everything around them is tested.
+#include <ATen/Parallel.h>
+#include <ATen/ops/einsum.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "attention/flex/flex_passes.h"
+#include "tests/attention/attention_cases.h"
+#include "tests/attention/bf16_emulation.h"
+#include "tests/attention/random_masks.h"
+
+namespace tessera {
+namespace {
+
+using testing::AttentionInputs;
+using testing::AttentionSizes;
+using testing::backend;
+using testing::emulated_bf16_kernels;
+using testing::epsilon;
+using testing::leaf;
+using testing::random_inputs;
+using testing::RandomRules;
+
+const flex::TileKernels& bf16_kernels() {
+  const flex::TileKernels& fastest = flex::tile_kernels();
+  return fastest.bf16 != nullptr ? fastest : emulated_bf16_kernels();
+}
+
+struct Case {
+  AttentionSizes sizes{};
+  AttentionInputs inputs{};
+  BlockMask mask;
+  AttentionOptions options{};
+};
+
+// Results in float64 by eager, and the most that rounding p and ds to bfloat16 may change each: a
+// rounded number is off by half an epsilon, so a sum of products by half an epsilon times the sum
+// of their magnitudes. ds = p (dp - delta) is also off by p times the error of delta = sum do out.
+struct Expected {
+  at::Tensor out, d_q, d_k, d_v;
+  at::Tensor out_bound, d_q_bound, d_k_bound, d_v_bound;
+};
+
+double scale_of(const Case& test) {
+  return test.options.scale.value_or(1.0 / std::sqrt(static_cast<double>(test.sizes.head_dim)));
+}
+
+at::Tensor per_q_head(const at::Tensor& x_BSKD, int64_t heads) {
+  return x_BSKD.repeat_interleave(heads / x_BSKD.size(2), 2);
+}
+
+at::Tensor summed_by_kv_head(const at::Tensor& x_BSHD, int64_t kv_heads) {
+  return x_BSHD.unflatten(2, {kv_heads, -1}).sum(3);
+}
+
+Expected expected_of(const Case& test) {
+  const auto cast = [](const at::Tensor& x) { return leaf(x.detach().to(at::kDouble)); };
+  const at::Tensor q = cast(test.inputs.q_BTHD);
+  const at::Tensor k = cast(test.inputs.k_BSKD);
+  const at::Tensor v = cast(test.inputs.v_BSKE);
+  AttentionOptions options = test.options;
+  options.return_weights = true;
+  const int64_t heads = test.sizes.heads;
+  const at::Tensor bias =
+      options.bias_BHTS.defined() ? options.bias_BHTS.to(at::kDouble) : at::zeros({}, at::kDouble);
+  options.bias_BHTS =
+      leaf(bias.expand({test.sizes.batch, heads, test.sizes.q_len, test.sizes.kv_len}));
+  if (options.sinks_H.defined()) options.sinks_H = cast(options.sinks_H);
+  if (options.alibi_slopes_H.defined())
+    options.alibi_slopes_H = options.alibi_slopes_H.to(at::kDouble);
+  const AttentionOutput output = backend("eager")(q, k, v, test.mask, options);
+  const at::Tensor d_out = test.inputs.d_out_BTHE.to(at::kDouble);
+  (output.out_BTHE * d_out).sum().backward();
+
+  const double half = epsilon(at::kBFloat16) / 2;
+  const at::Tensor p = output.weights_BHTS.detach();
+  const at::Tensor k_BSHD = per_q_head(k.detach(), heads).abs();
+  const at::Tensor out_bound =
+      half * at::einsum("bhts,bshe->bthe", {p, per_q_head(v.detach(), heads).abs()});
+  const at::Tensor d_delta_BHT1 = (d_out.abs() * out_bound).sum(3).transpose(1, 2).unsqueeze(3);
+  // The bias's gradient is ds before the soft cap's slope, which is at most 1.
+  const at::Tensor d_s =
+      (half * options.bias_BHTS.grad().abs() + p * d_delta_BHT1) * (1 + half) * scale_of(test);
+  const int64_t kv_heads = test.sizes.kv_heads;
+  const at::Tensor d_k_bound = at::einsum("bhts,bthd->bshd", {d_s, q.detach().abs()});
+  const at::Tensor d_v_bound = half * at::einsum("bhts,bthe->bshe", {p, d_out.abs()});
+  return {.out = output.out_BTHE.detach(),
+          .d_q = q.grad(),
+          .d_k = k.grad(),
+          .d_v = v.grad(),
+          .out_bound = out_bound,
+          .d_q_bound = at::einsum("bhts,bshd->bthd", {d_s, k_BSHD}),
+          .d_k_bound = summed_by_kv_head(d_k_bound, kv_heads),
+          .d_v_bound = summed_by_kv_head(d_v_bound, kv_heads)};
+}
+
+// |actual - expected| <= bound + what float32 adds, which flex_attention_test.cpp derives.
+void expect_within(const at::Tensor& actual, const at::Tensor& expected, const at::Tensor& bound,
+                   const AttentionSizes& sizes, const char* what) {
+  const double noise =
+      4.0 * epsilon(at::kFloat) * static_cast<double>(8 * sizes.head_dim + sizes.kv_len);
+  const double largest = std::max(1.0, testing::max_abs(expected));
+  const at::Tensor error = (actual.to(at::kDouble) - expected).abs();
+  const at::Tensor excess = error - bound - noise * largest;
+  EXPECT_FALSE(excess.isnan().any().item<bool>()) << what;
+  EXPECT_LE(excess.max().item<double>(), 0.0) << what;
+}
+
+struct Flex {
+  flex::ForwardResult result{};
+  flex::BackwardResult gradients{};
+};
+
+Flex run_flex(const Case& test, const flex::TileKernels& kernels) {
+  const flex::FlexInputs inputs{.q_BTHD = test.inputs.q_BTHD.detach(),
+                                .k_BSKD = test.inputs.k_BSKD.detach(),
+                                .v_BSKE = test.inputs.v_BSKE.detach(),
+                                .sinks_H = test.options.sinks_H,
+                                .bias_BHTS = test.options.bias_BHTS,
+                                .alibi_slopes_H = test.options.alibi_slopes_H,
+                                .scale = scale_of(test),
+                                .soft_cap = test.options.soft_cap};
+  Flex flex{.result = flex::forward(inputs, test.mask, kernels)};
+  flex.gradients = flex::backward(inputs, test.mask, flex.result, test.inputs.d_out_BTHE, {},
+                                  /*wants_d_bias=*/false, kernels);
+  return flex;
+}
+
+void expect_equals_eager(const Case& test) {
+  const Flex flex = run_flex(test, bf16_kernels());
+  const Expected expected = expected_of(test);
+  expect_within(flex.result.out_BTHE, expected.out, expected.out_bound, test.sizes, "out");
+  expect_within(flex.gradients.d_v_BSKE, expected.d_v, expected.d_v_bound, test.sizes, "dv");
+  expect_within(flex.gradients.d_q_BTHD, expected.d_q, expected.d_q_bound, test.sizes, "dq");
+  expect_within(flex.gradients.d_k_BSKD, expected.d_k, expected.d_k_bound, test.sizes, "dk");
+}
+
+Case random_case(uint32_t seed) {
+  const int64_t max_tokens = seed % 10 == 0 ? 300 : 60;
+  RandomRules random(seed, max_tokens);
+  Case test{.mask = create_block_mask(none(), {.q_len = 1, .kv_len = 1})};
+  constexpr int64_t kDims[] = {1, 8, 16, 20, 32, 40, 64, 72, 128, 192};
+  const auto dim = [&] { return kDims[random.uniform(0, std::size(kDims) - 1)]; };
+  test.sizes = {.q_len = random.uniform(1, max_tokens), .kv_len = random.uniform(1, max_tokens)};
+  test.sizes.kv_heads = int64_t{1} << random.uniform(0, 2);
+  test.sizes.head_dim = dim();
+  test.sizes.value_dim = random.uniform(0, 1) == 0 ? dim() : test.sizes.head_dim;
+  const MaskMod rule = random.rule(/*batch=*/2, 3).rule;
+  MaskShape shape = testing::random_shape(random, max_tokens);
+  shape.q_len = test.sizes.q_len;
+  shape.kv_len = test.sizes.kv_len;
+  shape.batch = rule.batch_size();
+  test.mask = create_block_mask(rule, shape);
+  test.inputs = random_inputs(test.sizes, at::kBFloat16);
+  if (random.uniform(0, 2) == 0) test.options.scale = 0.3;
+  if (random.uniform(0, 2) == 0) test.options.soft_cap = 2.0;
+  if (random.uniform(0, 2) == 0) test.options.sinks_H = at::randn({test.sizes.heads});
+  if (random.uniform(0, 2) == 0) test.options.alibi_slopes_H = at::rand({test.sizes.heads}) * 0.1;
+  if (random.uniform(0, 2) == 0) {
+    test.options.bias_BHTS = at::randn({1, test.sizes.heads, 1, test.sizes.kv_len});
+  }
+  return test;
+}
+
+TEST(FlexBf16Test, EqualsEagerOnRandomMasksAndOptions) {
+  for (uint32_t seed = 0; seed < 120; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    expect_equals_eager(random_case(seed));
+    if (HasFailure()) return;
+  }
+}
+
+// Blocks of the default size, with full runs, diagonals and document bounds inside tiles.
+Case packed_rows() {
+  constexpr int64_t kTokens = 500;
+  RandomRules random(1, kTokens);
+  const MaskMod rule = causal() & document(random.document_ids(2, 300));
+  const AttentionSizes sizes{.q_len = kTokens, .kv_len = kTokens, .head_dim = 64, .value_dim = 64};
+  return {sizes,
+          random_inputs(sizes, at::kBFloat16),
+          create_block_mask(rule, {.batch = 2, .q_len = kTokens, .kv_len = kTokens}),
+          {}};
+}
+
+TEST(FlexBf16Test, EqualsEagerOnPackedRowsOfDefaultBlocks) { expect_equals_eager(packed_rows()); }
+
+// Rounding must be what the products see: without it the result would be float32's.
+TEST(FlexBf16Test, RoundsProbabilities) {
+  const Case test = packed_rows();
+  const flex::TileKernels* float32 = nullptr;
+  for (size_t i = 0; i < flex::num_tile_kernels(); ++i) {
+    if (flex::tile_kernels(i).bf16 == nullptr) float32 = &flex::tile_kernels(i);
+  }
+  ASSERT_NE(float32, nullptr);
+  EXPECT_FALSE(run_flex(test, bf16_kernels())
+                   .result.out_BTHE.equal(run_flex(test, *float32).result.out_BTHE));
+}
+
+TEST(FlexBf16Test, BitwiseEqualForAnyNumberOfThreads) {
+  const int threads_before = at::get_num_threads();
+  const Case test = packed_rows();
+  at::set_num_threads(1);
+  const Flex one = run_flex(test, bf16_kernels());
+  for (const int threads : {2, 4, 8}) {
+    at::set_num_threads(threads);
+    const Flex many = run_flex(test, bf16_kernels());
+    EXPECT_TRUE(many.result.out_BTHE.equal(one.result.out_BTHE)) << threads;
+    EXPECT_TRUE(many.gradients.d_q_BTHD.equal(one.gradients.d_q_BTHD)) << threads;
+    EXPECT_TRUE(many.gradients.d_k_BSKD.equal(one.gradients.d_k_BSKD)) << threads;
+    EXPECT_TRUE(many.gradients.d_v_BSKE.equal(one.gradients.d_v_BSKE)) << threads;
+  }
+  at::set_num_threads(threads_before);
+}
+
+}  // namespace
+}  // namespace tessera
