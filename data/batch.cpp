@@ -25,11 +25,12 @@ void Batch::check() const {
   check_member("labels_BT", labels_BT, tokens_BT);
   check_member("positions_BT", positions_BT, tokens_BT);
   check_member("document_ids_BT", document_ids_BT, tokens_BT);
+  extras.check(tokens_BT);
 }
 
 Batch Batch::to(at::Device device) const {
   return {tokens_BT.to(device), labels_BT.to(device), positions_BT.to(device),
-          document_ids_BT.to(device)};
+          document_ids_BT.to(device), extras.to(device)};
 }
 
 Batch Batch::rows(int64_t begin, int64_t end) const {
@@ -37,7 +38,8 @@ Batch Batch::rows(int64_t begin, int64_t end) const {
               end, "), expected a range within the batch's ", batch_size(), " rows");
   const int64_t num_rows = end - begin;
   return {tokens_BT.narrow(0, begin, num_rows), labels_BT.narrow(0, begin, num_rows),
-          positions_BT.narrow(0, begin, num_rows), document_ids_BT.narrow(0, begin, num_rows)};
+          positions_BT.narrow(0, begin, num_rows), document_ids_BT.narrow(0, begin, num_rows),
+          extras.rows(begin, num_rows)};
 }
 
 }  // namespace tessera

@@ -109,7 +109,13 @@ Batch shard(const Batch& batch, const ShardPlan& plan, int64_t rank) {
     return shard_tokens(whole_BT, plan, rank, /*dim=*/1);
   };
   return {mine(batch.tokens_BT), mine(batch.labels_BT), mine(batch.positions_BT),
-          mine(batch.document_ids_BT)};
+          mine(batch.document_ids_BT), shard(batch.extras, plan, rank)};
+}
+
+Extras shard(const Extras& extras, const ShardPlan& plan, int64_t rank) {
+  if (extras.empty()) return {};
+  return {extras.patches_BPC, extras.image_ids_BP,
+          shard_tokens(extras.feature_of_token_BT, plan, rank, /*dim=*/1)};
 }
 
 }  // namespace tessera

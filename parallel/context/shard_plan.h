@@ -79,6 +79,10 @@ at::Tensor unshard_tokens(const at::Tensor& by_rank, const ShardPlan& plan, int6
 // ids need no longer be adjacent.
 Batch shard(const Batch& batch, const ShardPlan& plan, int64_t rank);
 
+// What tokens have is cut with them; patches stay whole: each rank encodes the images of its rows
+// and takes the features of its own tokens, so that the encoder's gradients add up over the ranks.
+Extras shard(const Extras& extras, const ShardPlan& plan, int64_t rank);
+
 // Throws c10::Error, with the numbers and `caller`, unless num_ranks ranks can hold equally many
 // whole blocks of a sequence.
 void check_shardable(const char* caller, int64_t seq_len, int64_t block_size, int64_t num_ranks);

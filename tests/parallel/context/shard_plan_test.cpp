@@ -4,6 +4,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randint.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include "parallel/context/load_balance.h"
@@ -93,6 +94,24 @@ TEST(ShardPlanTest, EveryMemberOfABatchIsCutAlike) {
   EXPECT_TRUE(mine.positions_BT.equal(mine.tokens_BT + 2));
   EXPECT_TRUE(mine.document_ids_BT.equal(mine.tokens_BT + 3));
   EXPECT_ERROR(shard(batch.rows(0, 1), ShardPlan(8, 4, {{0}, {1}}), 0), "length 16", "8 tokens");
+}
+
+TEST(ShardPlanTest, FeaturesAreCutLikeTokensAndPatchesStayWhole) {
+  const ShardPlan plan(16, 4, {{0, 3}, {1, 2}});
+  const at::Tensor feature_of_token_BT = at::arange(32).view({2, 16}).remainder(16);
+  const Extras extras{.patches_BPC = at::zeros({2, 16, 3}),  // as many slots as tokens
+                      .image_ids_BP = at::zeros({2, 16}, at::kLong),
+                      .feature_of_token_BT = feature_of_token_BT};
+  const at::Tensor any = at::zeros({2, 16}, at::kLong);
+  for (int64_t rank = 0; rank < 2; ++rank) {
+    const Batch mine = shard(Batch{any, any, any, any, extras}, plan, rank);
+    mine.check();
+    EXPECT_TRUE(mine.extras.feature_of_token_BT.equal(
+        shard_tokens(feature_of_token_BT, plan, rank, /*dim=*/1)));
+    EXPECT_TRUE(mine.extras.patches_BPC.is_same(extras.patches_BPC));
+    EXPECT_TRUE(mine.extras.image_ids_BP.is_same(extras.image_ids_BP));
+  }
+  EXPECT_TRUE(shard(Extras(), plan, 0).empty());
 }
 
 }  // namespace
