@@ -34,6 +34,14 @@ std::vector<std::string> AttentionMasks::names() const {
   return names;
 }
 
+AttentionMasks AttentionMasks::of_rows() const {
+  AttentionMasks rows;
+  for (const auto& [name, mask] : masks_) {
+    if (mask.shape().sequence == MaskSequence::kRow) rows.insert(name, mask);
+  }
+  return rows;
+}
+
 std::vector<AttentionMasks> AttentionMasks::split(const std::vector<int64_t>& batch_sizes) const {
   std::vector<AttentionMasks> parts(batch_sizes.size());
   for (const auto& [name, mask] : masks_) {

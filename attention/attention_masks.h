@@ -28,6 +28,9 @@ class AttentionMasks {
   size_t size() const { return masks_.size(); }
   std::vector<std::string> names() const;  // in order of insertion
 
+  // Those over the rows' own tokens (MaskSequence::kRow): what ranks that share rows cut.
+  AttentionMasks of_rows() const;
+
   // One AttentionMasks per part; see BlockMask::split.
   std::vector<AttentionMasks> split(const std::vector<int64_t>& batch_sizes) const;
 

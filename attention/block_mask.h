@@ -36,6 +36,10 @@ struct BlockSize {
   bool operator==(const BlockSize&) const = default;
 };
 
+// Whose tokens a mask is over: the rows of a batch, which ranks may share, or a sequence that a
+// model makes for itself, such as an encoder's patches, which every rank has whole.
+enum class MaskSequence { kRow, kOwn };
+
 // batch and heads: 1 means "the same for all"; any other value must match the attention inputs
 // exactly.
 struct MaskShape {
@@ -44,6 +48,7 @@ struct MaskShape {
   int64_t q_len = 0;
   int64_t kv_len = 0;
   BlockSize block{};
+  MaskSequence sequence = MaskSequence::kRow;
   bool operator==(const MaskShape&) const = default;
 };
 

@@ -14,7 +14,10 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 static_assert(sizeof(BlockRun) == 3 * sizeof(int32_t));
 
-constexpr std::string_view kMagic = "TSMASK1\n";
+// By whose tokens the mask is over.
+constexpr std::string_view kRowMagic = "TSMASK1\n";
+constexpr std::string_view kOwnMagic = "TSOWN01\n";
+static_assert(kRowMagic.size() == kOwnMagic.size());
 
 struct Header {
   int64_t batch;
@@ -79,7 +82,7 @@ std::string to_bytes(const BlockMask& mask) {
                       static_cast<int64_t>(data.row_offsets.size()),
                       static_cast<int64_t>(data.runs.size()),
                       static_cast<int64_t>(data.tile_bits.size())};
-  std::string bytes(kMagic);
+  std::string bytes(shape.sequence == MaskSequence::kRow ? kRowMagic : kOwnMagic);
   append(bytes, &header, 1);
   append(bytes, data.row_offsets.data(), data.row_offsets.size());
   append(bytes, data.runs.data(), data.runs.size());
@@ -89,9 +92,11 @@ std::string to_bytes(const BlockMask& mask) {
 
 BlockMask block_mask_from_bytes(std::string_view bytes) {
   Reader reader(bytes);
-  TORCH_CHECK(bytes.substr(0, kMagic.size()) == kMagic, "block mask bytes: got ", bytes.size(),
-              " bytes that do not begin with \"TSMASK1\", expected a serialised block mask");
-  reader.take("magic", kMagic.size());
+  const std::string_view magic = bytes.substr(0, kRowMagic.size());
+  TORCH_CHECK(
+      magic == kRowMagic || magic == kOwnMagic, "block mask bytes: got ", bytes.size(),
+      " bytes that do not begin with \"TSMASK1\" or \"TSOWN01\", expected a serialised block mask");
+  reader.take("magic", magic.size());
   Header header{};
   std::memcpy(&header, reader.take("header", sizeof(Header)).data(), sizeof(Header));
   BlockMaskData data;
@@ -99,7 +104,8 @@ BlockMask block_mask_from_bytes(std::string_view bytes) {
                 .heads = header.heads,
                 .q_len = header.q_len,
                 .kv_len = header.kv_len,
-                .block = {.q = header.block_q, .kv = header.block_kv}};
+                .block = {.q = header.block_q, .kv = header.block_kv},
+                .sequence = magic == kRowMagic ? MaskSequence::kRow : MaskSequence::kOwn};
   data.row_offsets = reader.take_values<int32_t>("row_offsets", header.num_offsets);
   data.runs = reader.take_values<BlockRun>("runs", header.num_runs);
   data.tile_bits = reader.take_values<uint64_t>("tile_bits", header.num_words);

@@ -1,8 +1,8 @@
 // Block masks as bytes, to send to another rank or keep in a file.
 //
-// Little-endian: "TSMASK1\n", then as int64 batch, heads, q_len, kv_len, block.q, block.kv and the
-// numbers of rows, runs and tile words, then row_offsets (int32), runs (3 x int32 each) and
-// tile_bits (uint64).
+// Little-endian: "TSMASK1\n" (of a mask over a sequence of a model's own: "TSOWN01\n"), then as
+// int64 batch, heads, q_len, kv_len, block.q, block.kv and the numbers of rows, runs and tile
+// words, then row_offsets (int32), runs (3 x int32 each) and tile_bits (uint64).
 #pragma once
 
 #include <cstddef>

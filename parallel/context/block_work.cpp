@@ -68,6 +68,9 @@ double layers_of(const WorkWeights& weights, const std::string& name) {
 
 void check_shape_blocks(const std::string& what, const MaskShape& shape, int64_t seq_len,
                         int64_t block_size) {
+  TORCH_CHECK(
+      shape.sequence == MaskSequence::kRow, what,
+      ": got a mask over a sequence of the model's own, expected one over the rows' tokens");
   TORCH_CHECK(shape.q_len == seq_len && shape.kv_len == seq_len, what, ": got ", shape.q_len, " x ",
               shape.kv_len, ", expected ", seq_len, " x ", seq_len,
               ", the length of the whole sequence");

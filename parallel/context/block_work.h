@@ -44,8 +44,9 @@ struct BlockWork {
 };
 
 // Costs are means over each mask's batch rows and heads, so that masks of different batch or heads
-// add up. Throws c10::Error naming the mask when it is not square, its length is not a multiple of
-// the block, the block not one of its tiles, or `layers` names a mask that is not there.
+// add up. Throws c10::Error naming the mask when it is not over the rows' tokens, not square, its
+// length is not a multiple of the block, the block not one of its tiles, or `layers` names a mask
+// that is not there.
 BlockWork block_work(const AttentionMasks& masks, int64_t block_size,
                      const WorkWeights& weights = {});
 
@@ -55,8 +56,8 @@ std::vector<RangeSet> block_reads(const BlockMask& mask, int64_t block_size);
 // Costliest rank by the mean: 1 is perfect.
 double imbalance(const ShardPlan& plan, const BlockWork& work);
 
-// Throws c10::Error naming `what` unless a mask, or its shape alone, is one of a whole sequence of
-// this length and its tiles divide the blocks.
+// Throws c10::Error naming `what` unless a mask, or its shape alone, is one of whole rows of this
+// length and its tiles divide the blocks.
 void check_mask_blocks(const std::string& what, const BlockMask& mask, int64_t seq_len,
                        int64_t block_size);
 void check_shape_blocks(const std::string& what, const MaskShape& shape, int64_t seq_len,

@@ -36,6 +36,7 @@ CreateMaskFn ContextParallel::tiles_to_share(CreateMaskFn create_mask_fn) const 
   if (group_.size() == 1) return create_mask_fn;
   const int64_t num_parts = parts_of_a_row(group_.size(), balancer_);
   return [num_parts, create_mask_fn](const MaskMod& rule, const MaskShape& shape) {
+    if (shape.sequence == MaskSequence::kOwn) return create_mask_fn(rule, shape);
     MaskShape shared = shape;
     const int64_t tile = tile_for(shape.q_len, num_parts);
     shared.block = {.q = tile, .kv = tile};
@@ -43,26 +44,27 @@ CreateMaskFn ContextParallel::tiles_to_share(CreateMaskFn create_mask_fn) const 
   };
 }
 
-BlockWork ContextParallel::work_of(const AttentionMasks& whole) const {
-  const std::vector<std::string> names = whole.names();
+BlockWork ContextParallel::work_of(const AttentionMasks& rows) const {
+  const std::vector<std::string> names = rows.names();
   TORCH_CHECK(!names.empty(), "context parallelism: the model has no masks to share the work by");
-  return block_work(whole, whole.at(names.front()).shape().block.q, weights_);
+  return block_work(rows, rows.at(names.front()).shape().block.q, weights_);
 }
 
 MaskedBatch ContextParallel::share(const MaskedBatch& whole) const {
   if (group_.size() == 1) return whole;
-  const ShardPlan plan = balance(balancer_, work_of(whole.masks), group_.size());
+  const ShardPlan plan = balance(balancer_, work_of(whole.masks.of_rows()), group_.size());
   return {shard(whole.batch, plan, group_.rank()),
           shard(whole.masks, plan, group_.rank(), method_)};
 }
 
 ContextForecast ContextParallel::forecast(const AttentionMasks& whole) const {
   TORCH_CHECK(group_.size() > 1, "context parallelism: nothing to forecast on one rank");
-  const BlockWork work = work_of(whole);
+  const AttentionMasks rows = whole.of_rows();
+  const BlockWork work = work_of(rows);
   const ShardPlan plan = balance(balancer_, work, group_.size());
   double moved = 0, layers = 0;
   for (size_t i = 0; i < work.reads.size(); ++i) {
-    const BlockMask& mask = whole.at(whole.names()[i]);
+    const BlockMask& mask = rows.at(rows.names()[i]);
     const int64_t blocks = num_moved_blocks(plan, needed_kv_by_rank(mask, plan));
     moved += work.reads[i].weight * static_cast<double>(blocks);
     layers += work.reads[i].weight;

@@ -6,6 +6,9 @@
 //   masks = model.get_attention_masks(context.tiles_to_share(create_mask_fn), batch, ...);
 //   const MaskedBatch mine = context.share({batch, masks});         // T / cp tokens of each row
 //
+// Masks over a sequence of a model's own (MaskSequence::kOwn) stay whole, and so do the ops that
+// take them.
+//
 // A default ContextParallel is one rank: all three are the identity.
 #pragma once
 
@@ -65,7 +68,7 @@ class ContextParallel {
   AttentionOp wrap(const AttentionOp& op) const;
 
  private:
-  BlockWork work_of(const AttentionMasks& whole) const;
+  BlockWork work_of(const AttentionMasks& rows) const;
 
   ProcessGroup group_;
   LoadBalancer balancer_ = LoadBalancer::kContiguous;

@@ -122,8 +122,11 @@ AttentionMasks shard(const AttentionMasks& masks, const ShardPlan& plan, int64_t
                      ContextMethod method) {
   AttentionMasks mine;
   for (const std::string& name : masks.names()) {
-    mine.insert(name,
-                shard_named("shard: mask \"" + name + "\"", masks.at(name), plan, rank, method));
+    const BlockMask& whole = masks.at(name);
+    const bool is_own = whole.shape().sequence == MaskSequence::kOwn;
+    mine.insert(name, is_own
+                          ? whole
+                          : shard_named("shard: mask \"" + name + "\"", whole, plan, rank, method));
   }
   return mine;
 }
@@ -135,6 +138,7 @@ CreateMaskFn sharding_create_mask_fn(ShardPlan plan, int64_t rank, ContextMethod
               to_string(method));
   return [plan = std::move(plan), rank, method, gather = std::move(gather)](
              const MaskMod& rule, const MaskShape& shape) {
+    if (shape.sequence == MaskSequence::kOwn) return create_block_mask(rule, shape);
     const std::string what = "sharding create_mask_fn(" + rule.to_string() + ")";
     check_shape_blocks(what, shape, plan.seq_len(), plan.block_size());
     if (method == ContextMethod::kAllToAll) {

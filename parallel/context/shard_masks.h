@@ -13,6 +13,8 @@
 //   CreateMaskFn create_mask_fn = sharding_create_mask_fn(plan, rank, method, gather);
 //   AttentionMasks mine = model.get_attention_masks(create_mask_fn, whole_batch, ...);
 //
+// Masks over a sequence of a model's own (MaskSequence::kOwn) come out of both as they went in.
+//
 // Whole masks of interval rules cost microseconds; the second road is for rules with a mask_fn in
 // them, which are evaluated pair by pair.
 #pragma once
@@ -69,7 +71,7 @@ class ContextShard : public MaskPlan {
 const ContextShard& context_shard(const BlockMask& mask);
 
 // Throws c10::Error, naming the mask, when its length is not the plan's or its tiles do not divide
-// the plan's blocks.
+// the plan's blocks; the first also for a mask over a sequence of a model's own.
 BlockMask shard(const BlockMask& whole, const ShardPlan& plan, int64_t rank, ContextMethod method);
 AttentionMasks shard(const AttentionMasks& masks, const ShardPlan& plan, int64_t rank,
                      ContextMethod method);

@@ -46,5 +46,17 @@ TEST(AttentionMasksTest, SplitActsOnEveryMember) {
   EXPECT_ERROR(masks.split({1, 2}), "batch_sizes", "sum of 3");
 }
 
+TEST(AttentionMasksTest, RowsLeaveOutSequencesOfAModelsOwn) {
+  const BlockMask patches = create_block_mask(
+      full(), {.batch = 2, .q_len = 3, .kv_len = 3, .sequence = MaskSequence::kOwn});
+  EXPECT_FALSE(patches == create_block_mask(full(), {.batch = 2, .q_len = 3, .kv_len = 3}));
+  const AttentionMasks masks{{"encoder", patches}, {"packed", packed_mask()}};
+  EXPECT_THAT(masks.of_rows().names(), ElementsAre("packed"));
+  for (const AttentionMasks& part : masks.split({1, 1})) {
+    EXPECT_EQ(part.at("encoder").shape().sequence, MaskSequence::kOwn);
+    EXPECT_THAT(part.of_rows().names(), ElementsAre("packed"));
+  }
+}
+
 }  // namespace
 }  // namespace tessera

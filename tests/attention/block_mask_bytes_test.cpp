@@ -23,6 +23,13 @@ TEST(BlockMaskBytesTest, ComesBackTheSame) {
   }
 }
 
+TEST(BlockMaskBytesTest, SayWhoseTokensAMaskIsOver) {
+  const BlockMask mask =
+      create_block_mask(full(), {.q_len = 6, .kv_len = 6, .sequence = MaskSequence::kOwn});
+  EXPECT_EQ(to_bytes(mask).substr(0, 8), "TSOWN01\n");
+  EXPECT_EQ(block_mask_from_bytes(to_bytes(mask)), mask);
+}
+
 class BlockMaskBytesErrors : public ::testing::Test {
  protected:
   // Causal in blocks of 2: rows [p], [f p], [f2 p].

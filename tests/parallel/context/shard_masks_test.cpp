@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "attention/mask_fn.h"
+#include "parallel/context/block_work.h"
 #include "parallel/context/load_balance.h"
 #include "tests/attention/reference_masks.h"
 #include "tests/parallel/context/packed_documents.h"
@@ -181,6 +182,24 @@ TEST(ShardMasksTest, EveryMaskOfAModelIsShardedByOnePlan) {
             "rank 1 of 2 ranks x 2 blocks of 8 tokens, needed_kv");
   EXPECT_FALSE(mine == shard(masks, plan, 0, ContextMethod::kNeededKv));
   EXPECT_FALSE(mine.at("global") == shard(masks.at("global"), plan, 1, ContextMethod::kAllGather));
+}
+
+// By what the mask says, not by its length: that is the rows' here.
+TEST(ShardMasksTest, MasksOfAModelsOwnSequenceStayWhole) {
+  const MaskShape shape{.q_len = 32, .kv_len = 32, .block = {4, 4}, .sequence = MaskSequence::kOwn};
+  const BlockMask patches = create_block_mask(full(), shape);
+  const ShardPlan plan = contiguous_plan(32, 8, 2);
+  const AttentionMasks masks{{"encoder", patches}, {"global", square_mask(causal(), 32, 4)}};
+  const AttentionMasks mine = shard(masks, plan, 1, ContextMethod::kRing);
+  EXPECT_EQ(mine.names(), masks.names());
+  EXPECT_EQ(mine.at("encoder"), patches);
+  EXPECT_NE(mine.at("global").plan(), nullptr);
+  const CreateMaskFn create = sharding_create_mask_fn(plan, 1, ContextMethod::kAllGather, nullptr);
+  EXPECT_EQ(create(full(), shape), patches);
+  EXPECT_ERROR(shard(patches, plan, 1, ContextMethod::kRing), "sequence of the model's own",
+               "expected one over the rows' tokens");
+  EXPECT_ERROR(block_work(masks, 8), "mask \"encoder\"", "sequence of the model's own");
+  EXPECT_EQ(block_work(masks.of_rows(), 8).num_blocks(), 4);
 }
 
 TEST(ShardMasksTest, RefusesWhatDoesNotFit) {
