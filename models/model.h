@@ -32,6 +32,7 @@ namespace tessera {
 // What goes with a forward besides tokens and masks; nothing here has a gradient.
 struct ForwardInputs {
   at::Tensor positions_BT = {};  // int64, RoPE positions
+  Extras extras = {};            // empty where extras_reader() is not kThisStage
 
   // Keyword arguments for every attention function of the model, on top of those it was chosen
   // with; a function that does not know one refuses it by name.
@@ -44,7 +45,14 @@ struct ForwardInputs {
 struct AttentionSite {
   std::string part;
   AttentionOp* op = nullptr;
+
+  // As in that mask's shape. An op over rows finds the keys of the ranks that share them; one over
+  // a sequence of the model's own has them all.
+  MaskSequence sequence = MaskSequence::kRow;
 };
+
+// Which part of a model reads ForwardInputs::extras: none, another pipeline stage, or this one.
+enum class ExtrasReader { kNone, kOtherStage, kThisStage };
 
 // hidden_BTD: all tokens of the rows, also under sequence parallelism; weight_VD: the rows of the
 // head's weight that `vocabulary` says.
@@ -61,6 +69,8 @@ class Model {
   virtual MaskConfig mask_config() const { return {}; }
 
   // Builds this model's masks for one microbatch by calling create_mask_fn once per kind of layer.
+  // The shape of a mask that is not over the rows' tokens says so (MaskSequence::kOwn). Every stage
+  // builds all of them, so extras are given to each.
   virtual AttentionMasks get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,
                                              const Tokenizer& tokenizer,
                                              const Extras& extras) const = 0;
@@ -74,6 +84,11 @@ class Model {
   // without the head returns those after its last layer.
   virtual at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
                            const ForwardInputs& inputs) = 0;
+
+  // Only the stage that reads extras (it has the encoder) gets them in its forward; a batch with
+  // extras is refused where no stage does. Ranks of FSDP must run the same blocks: an encoder runs
+  // for every batch, whose slots may all be padding.
+  virtual ExtrasReader extras_reader() const { return ExtrasReader::kNone; }
 
   // Logits [B, T, V] of hidden states [B, T, D]. This and the next two: only where the head is.
   virtual at::Tensor head(const at::Tensor& hidden_BTD) = 0;

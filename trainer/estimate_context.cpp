@@ -70,7 +70,7 @@ struct SharedMasks {
 
 AttentionMasks masks_of(const PlannedJob& job, const ContextParallel& context, const Batch& batch) {
   return job.stages.front().model->get_attention_masks(context.tiles_to_share(job.create_mask_fn),
-                                                       batch, ByteTokenizer(), Extras{});
+                                                       batch, ByteTokenizer(), batch.extras);
 }
 
 SharedMasks share_as(const PlannedJob& job, const ContextParallel& context,

@@ -99,7 +99,9 @@ World join_world(const Environment& environment, const JobConfig& config, at::De
 
 WorkWeights work_weights(Model& model) {
   std::map<std::string, double> layers;
-  for (const AttentionSite& site : model.attention_sites()) ++layers[site.part];
+  for (const AttentionSite& site : model.attention_sites()) {
+    if (site.sequence == MaskSequence::kRow) ++layers[site.part];
+  }
   return {.layers = {layers.begin(), layers.end()}};
 }
 

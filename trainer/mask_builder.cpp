@@ -9,7 +9,7 @@ MaskBuilder::MaskBuilder(const Tokenizer& tokenizer, CreateMaskFn create_mask_fn
       create_mask_fn_(context.tiles_to_share(std::move(create_mask_fn))) {}
 
 AttentionMasks MaskBuilder::whole_masks(const Model& model, const Batch& batch) const {
-  return model.get_attention_masks(create_mask_fn_, batch, *tokenizer_, Extras{});
+  return model.get_attention_masks(create_mask_fn_, batch, *tokenizer_, batch.extras);
 }
 
 MaskedBatch MaskBuilder::build(const Model& model, const Batch& batch) const {

@@ -1,5 +1,5 @@
-// From the rows of a microbatch to what a forward takes: the model's masks, and of rows and masks
-// this rank's part.
+// From the rows of a microbatch, with their extras, to what a forward takes: the model's masks, and
+// of rows and masks this rank's part.
 //
 //   const MaskBuilder masked(tokenizer, create_mask_fn, context);
 //   const MaskedBatch mine = masked.build(model, batch);

@@ -50,7 +50,9 @@ PipelineParts make_model_parts(const std::optional<pipeline::PipelinePlan>& plan
 
 void wrap_attention(const PipelineParts& parts, const ContextParallel& context) {
   for (const auto& model : parts.models) {
-    for (const AttentionSite& site : model->attention_sites()) *site.op = context.wrap(*site.op);
+    for (const AttentionSite& site : model->attention_sites()) {
+      if (site.sequence == MaskSequence::kRow) *site.op = context.wrap(*site.op);
+    }
   }
 }
 

@@ -54,7 +54,8 @@ PipelineParts make_model_parts(const std::optional<pipeline::PipelinePlan>& plan
                                int64_t pipeline_rank, const ModelPlacement& base,
                                const MakePart& make);
 
-// Every place where these parts attend then finds the keys of the ranks that share the rows.
+// Every place where these parts attend over rows then finds the keys of the ranks that share the
+// rows.
 void wrap_attention(const PipelineParts& parts, const ContextParallel& context);
 
 // Parameters that several ranks of the pipeline hold (an embedding tied to the head of another

@@ -39,8 +39,7 @@ std::vector<pipeline::RuntimeStage> PipelinePasses::runtime_stages(ParameterStor
 at::Tensor PipelinePasses::forward(Model& part, bool is_last_stage, const at::Tensor& input,
                                    const MaskedBatch& microbatch) const {
   const Batch& batch = microbatch.batch;
-  const at::Tensor hidden_BTD =
-      part.trunk(input, microbatch.masks, {.positions_BT = batch.positions_BT});
+  const at::Tensor hidden_BTD = part.trunk(input, microbatch.masks, forward_inputs(part, batch));
   return is_last_stage ? loss_sum(part, hidden_BTD, batch.labels_BT) : hidden_BTD;
 }
 
@@ -65,6 +64,7 @@ double PipelinePasses::run_microbatches(const std::vector<MaskedBatch>& microbat
       .is_last = is_last};
   for (const MaskedBatch& microbatch : current_) {
     const Batch& batch = microbatch.batch;
+    check_extras(any_part, batch);
     inputs.first_inputs.push_back(batch.tokens_BT);
     inputs.activation_shapes.push_back(any_part.hidden_shape(batch.batch_size(), batch.seq_len()));
   }
@@ -75,6 +75,7 @@ double PipelinePasses::run_microbatches(const std::vector<MaskedBatch>& microbat
 }
 
 double PipelinePasses::run(const std::vector<Batch>& batches, double loss_gradient) {
+  for (const Batch& batch : batches) check_extras(*parts_.models.front(), batch);
   double losses = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     losses += run_microbatches(microbatches_of(batches[i]), loss_gradient, i + 1 == batches.size());

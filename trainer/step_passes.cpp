@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full_like.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "trainer/loss.h"
@@ -17,17 +18,32 @@ at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor
       });
 }
 
+ForwardInputs forward_inputs(const Model& part, const Batch& batch) {
+  ForwardInputs inputs{.positions_BT = batch.positions_BT};
+  if (part.extras_reader() == ExtrasReader::kThisStage) inputs.extras = batch.extras;
+  return inputs;
+}
+
+void check_extras(const Model& part, const Batch& batch) {
+  if (batch.extras.empty() || part.extras_reader() != ExtrasReader::kNone) return;
+  const at::Tensor& patches_BPC = batch.extras.patches_BPC;
+  TORCH_CHECK(false, "Batch::extras: got patches_BPC ",
+              patches_BPC.defined() ? patches_BPC.sizes() : at::IntArrayRef(),
+              ", expected no extras: no stage of ", part.description(), " reads them");
+}
+
 WholeModelPasses::WholeModelPasses(Model& model, ParameterStore& parameters, MaskBuilder masked)
     : model_(model), parameters_(parameters), masked_(std::move(masked)) {}
 
 at::Tensor WholeModelPasses::forward(const Batch& batch) {
   const MaskedBatch mine = masked_.build(model_, batch);
   const at::Tensor hidden_BTD =
-      model_.trunk(mine.batch.tokens_BT, mine.masks, {.positions_BT = mine.batch.positions_BT});
+      model_.trunk(mine.batch.tokens_BT, mine.masks, forward_inputs(model_, mine.batch));
   return loss_sum(model_, hidden_BTD, mine.batch.labels_BT);
 }
 
 double WholeModelPasses::run(const std::vector<Batch>& microbatches, double loss_gradient) {
+  for (const Batch& batch : microbatches) check_extras(model_, batch);
   double losses = 0;
   for (size_t i = 0; i < microbatches.size(); ++i) {
     if (i + 1 == microbatches.size()) parameters_.expect_last_backward();

@@ -22,6 +22,8 @@ class StepPasses {
   // Adds loss_gradient * (gradient of the sum of all losses) to the parameters' gradients, and
   // returns that sum: cross entropy over the valid labels of these microbatches. Ranks of a
   // pipeline get the same number, ranks that share rows each the sum of their tokens.
+  //
+  // Throws c10::Error for extras that the model does not read, before any forward.
   virtual double run(const std::vector<Batch>& microbatches, double loss_gradient) = 0;
 
   // Shows the forward passes to whoever observes the blocks. Gradients may be spoiled.
@@ -35,6 +37,12 @@ class StepPasses {
 
 // Sum of the losses of a microbatch from what the trunk of a part with the head returned.
 at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor& labels_BT);
+
+// What the forward of a part takes besides tokens and masks: extras where its encoder is.
+ForwardInputs forward_inputs(const Model& part, const Batch& batch);
+
+// Throws c10::Error for a batch with extras that no stage of the part's model reads.
+void check_extras(const Model& part, const Batch& batch);
 
 // One microbatch after the other. What is passed in must outlive the object.
 class WholeModelPasses final : public StepPasses {

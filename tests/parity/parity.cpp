@@ -29,15 +29,21 @@ at::Tensor place_of(const NamedShard& shard, const at::Tensor& whole) {
   return place;
 }
 
+std::unique_ptr<Model> make_model(const ParityProblem& problem, const ModelPlacement& placement) {
+  const AttentionOp attention = AttentionRegistry::with_builtins().make(problem.attention);
+  if (problem.make) return problem.make(attention, placement);
+  return std::make_unique<Llama3>(problem.model, attention, placement);
+}
+
 // Whole tensors from every rank's parts, the same on all ranks, also of parameters that only other
 // ranks hold parts of.
 Tensors whole_tensors(const std::vector<NamedShard>& shards, const ParityProblem& problem,
                       const DeviceMesh& mesh) {
-  Llama3 all(problem.model, AttentionRegistry::with_builtins().make(problem.attention));
-  const at::Tensor flat = at::zeros({all.num_parameters()}, problem.dtype);
+  const std::unique_ptr<Model> all = make_model(problem, {});
+  const at::Tensor flat = at::zeros({all->num_parameters()}, problem.dtype);
   Tensors wholes;
   int64_t begin = 0;
-  for (const ParameterSlot& slot : all.parameters()) {
+  for (const ParameterSlot& slot : all->parameters()) {
     const int64_t numel = slot.tensor->numel();
     wholes[slot.name] = flat.narrow(0, begin, numel).view(slot.tensor->sizes());
     begin += numel;
@@ -77,9 +83,8 @@ pipeline::PipelinePlan pipeline_plan(const ParityProblem& problem, const ParityL
 class RankTraining {
  public:
   RankTraining(const DeviceMesh& mesh, const ParityLayout& layout, const ParityProblem& problem) {
-    const AttentionOp attention = AttentionRegistry::with_builtins().make(problem.attention);
     const MakePart make = [&](const ModelPlacement& placement) {
-      return std::make_unique<Llama3>(problem.model, attention, placement);
+      return make_model(problem, placement);
     };
     const ModelPlacement base{.tensor = TensorParallel(mesh.tp(), layout.sequence_parallel)};
     const bool is_pipeline = layout.dims.pp > 1;
@@ -198,7 +203,9 @@ Batch parity_rows(const ParityProblem& problem, int64_t first, int64_t num_rows)
     }
     documents.push_back(std::move(document));
   }
-  return pack_documents(documents, problem.seq_len).rows(first, first + num_rows);
+  Batch rows = pack_documents(documents, problem.seq_len).rows(first, first + num_rows);
+  if (problem.extras) rows.extras = problem.extras(first, num_rows);
+  return rows;
 }
 
 ParityRun train_on_ranks(const ParityLayout& layout, const ParityProblem& problem) {

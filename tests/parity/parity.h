@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +31,10 @@ struct ParityProblem {
   int64_t seq_len = 24;
   int64_t num_steps = 5;
   double lr = 1e-2;
+
+  // A model around `model`'s Llama 3 instead, and what rows have besides text.
+  std::function<std::unique_ptr<Model>(const AttentionOp&, const ModelPlacement&)> make = {};
+  std::function<Extras(int64_t first_row, int64_t num_rows)> extras = {};
 };
 
 Llama3Config parity_model();

@@ -2,6 +2,7 @@
 // those of one rank: tests/parity/pipeline_parity_test.cpp.
 #include "trainer/pipeline_passes.h"
 
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -120,6 +121,23 @@ TEST(PipelinePasses, NonFiniteValuesEndEveryRank) {
     EXPECT_ERROR(rank.step.run({packed_rows(2)}, 1e-3), "the loss is nan",
                  world.rank() == 0 ? "layers.1.ffn_norm.weight" : "block layers.2");
     EXPECT_TRUE(before.allclose(rank.parameters.masters(), 0, 0, /*equal_nan=*/true));
+  });
+}
+
+// In any of its batches, and on every rank, before a mask is built.
+TEST(PipelinePasses, RefusesExtrasThatNoStageReads) {
+  const CreateMaskFn never = [](const MaskMod& rule, const MaskShape& shape) {
+    ADD_FAILURE() << "a mask is built";
+    return create_block_mask(rule, shape);
+  };
+  Batch with_images = packed_rows(4);
+  with_images.extras = {.patches_BPC = at::zeros({4, 3, 2}),
+                        .image_ids_BP = at::zeros({4, 3}, at::kLong),
+                        .feature_of_token_BT = at::zeros({4, 12}, at::kLong)};
+  testing::run_ranks(2, [&](const World& world) {
+    RankStep rank(world, plan_of("1F1B", 2), never);
+    EXPECT_ERROR(rank.step.run({packed_rows(4), with_images}, 1e-3), "Batch::extras",
+                 "patches_BPC [4, 3, 2]", "no stage of llama3 debugmodel reads them");
   });
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -176,6 +177,16 @@ TEST(TrainingStepTest, NonFiniteParameterIsNamed) {
   }
   EXPECT_ERROR(f.step.run({packed_rows(2)}, 1e-3), "the loss is nan",
                "parameter layers.0.attention.wq.weight");
+}
+
+TEST(TrainingStepTest, ExtrasThatTheModelDoesNotReadAreRefused) {
+  Fixture f;
+  Batch batch = packed_rows(2);
+  batch.extras = {.patches_BPC = at::zeros({2, 3, 2}),
+                  .image_ids_BP = at::zeros({2, 3}, at::kLong),
+                  .feature_of_token_BT = at::zeros({2, 24}, at::kLong)};
+  EXPECT_ERROR(f.step.run({packed_rows(2), batch}, 1e-3), "Batch::extras", "patches_BPC [2, 3, 2]",
+               "expected no extras", "llama3 debugmodel");
 }
 
 TEST(TrainingStepTest, StepWithoutLabelsIsRefused) {
