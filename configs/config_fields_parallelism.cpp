@@ -68,10 +68,10 @@ void add_context_and_expert_keys(auto& s) {
         "Ranks that the sequence is divided over.")
       .at_least(1);
   s.add("context_parallel_load_balancer", &Parallelism::context_parallel_load_balancer,
-        "How the sequence is divided; none: in order. min_heap (Tessera): by live pairs, with as "
-        "few "
-        "keys to fetch as can be.")
-      .choices({"headtail", "ptrr", "min_heap"});
+        "How the sequence is divided; none: in order. Tessera: min_heap, by live pairs, with as "
+        "few keys to fetch as can be; document_head_tail, every document by its head and tail, "
+        "where all lengths are multiples of twice the degree.")
+      .choices({"headtail", "ptrr", "min_heap", "document_head_tail"});
   s.add("context_parallel_rotate_method", &Parallelism::context_parallel_rotate_method,
         "How keys and values travel: all to all ranks, or around in a ring (alltoall). Tessera: "
         "needed_kv, only where the mask needs them; ulysses, heads for tokens.")

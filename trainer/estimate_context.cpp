@@ -68,33 +68,14 @@ struct SharedMasks {
   ContextMethod method;
 };
 
-AttentionMasks masks_of(const PlannedJob& job, const ContextParallel& context, const Batch& batch) {
-  return job.stages.front().model->get_attention_masks(context.tiles_to_share(job.create_mask_fn),
-                                                       batch, ByteTokenizer(), batch.extras);
-}
-
 SharedMasks share_as(const PlannedJob& job, const ContextParallel& context,
                      const Microbatch& microbatch) {
   const Batch batch = batch_of_documents(microbatch.rows);
-  const AttentionMasks masks = masks_of(job, context, batch);
+  const AttentionMasks masks = job.stages.front().model->get_attention_masks(
+      context.tiles_to_share(job.create_mask_fn, batch), batch, ByteTokenizer(), batch.extras);
   const AttentionMasks mine = context.share({batch, masks}).masks;
   const ContextShard& shard = context_shard(mine.at(mine.names().front()));
   return {masks, shard.plan(), shard.method()};
-}
-
-// By balancers that only the table knows, too.
-SharedMasks share_by(const PlannedJob& job, LoadBalancer balancer, const Microbatch& microbatch) {
-  const ContextParallel context(job.mesh.cp(), balancer, ContextMethod::kAllToAll, job.weights);
-  if (balancer != LoadBalancer::kDocumentHeadTail) return share_as(job, context, microbatch);
-  const Lengths& lengths = microbatch.rows.front();
-  for (const Lengths& row : microbatch.rows) {
-    TORCH_CHECK(row == lengths, "rows of a microbatch have other documents, expected the same");
-  }
-  const AttentionMasks masks = masks_of(job, context, batch_of_documents(microbatch.rows));
-  const int64_t block = masks.at(masks.names().front()).shape().block.q;
-  return {masks,
-          balance(balancer, block_work(masks, block, job.weights), job.layout.dims.cp, lengths),
-          ContextMethod::kAllToAll};
 }
 
 KvSizes sizes_of(const PlannedJob& job) {
@@ -177,10 +158,11 @@ MethodTraffic traffic_of(const PlannedJob& job, const std::vector<Microbatch>& m
 BalancerCosts costs_of(const PlannedJob& job, const std::vector<Microbatch>& microbatches,
                        LoadBalancer balancer) {
   BalancerCosts costs{.balancer = to_string(balancer)};
+  const ContextParallel context(job.mesh.cp(), balancer, ContextMethod::kAllToAll, job.weights);
   std::vector<SharedMasks> shared;
   try {
     for (const Microbatch& microbatch : microbatches) {
-      shared.push_back(share_by(job, balancer, microbatch));
+      shared.push_back(share_as(job, context, microbatch));
     }
   } catch (const c10::Error& error) {
     costs.refusal = error.what_without_backtrace();

@@ -4,12 +4,11 @@ namespace tessera {
 
 MaskBuilder::MaskBuilder(const Tokenizer& tokenizer, CreateMaskFn create_mask_fn,
                          const ContextParallel& context)
-    : tokenizer_(&tokenizer),
-      context_(context),
-      create_mask_fn_(context.tiles_to_share(std::move(create_mask_fn))) {}
+    : tokenizer_(&tokenizer), context_(context), create_mask_fn_(std::move(create_mask_fn)) {}
 
 AttentionMasks MaskBuilder::whole_masks(const Model& model, const Batch& batch) const {
-  return model.get_attention_masks(create_mask_fn_, batch, *tokenizer_, batch.extras);
+  return model.get_attention_masks(context_.tiles_to_share(create_mask_fn_, batch), batch,
+                                   *tokenizer_, batch.extras);
 }
 
 MaskedBatch MaskBuilder::build(const Model& model, const Batch& batch) const {
@@ -17,7 +16,7 @@ MaskedBatch MaskBuilder::build(const Model& model, const Batch& batch) const {
 }
 
 ContextForecast MaskBuilder::forecast(const Model& model, const Batch& batch) const {
-  return context_.forecast(whole_masks(model, batch));
+  return context_.forecast({batch, whole_masks(model, batch)});
 }
 
 }  // namespace tessera

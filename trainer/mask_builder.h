@@ -21,6 +21,7 @@ class MaskBuilder {
   MaskBuilder(const Tokenizer& tokenizer, CreateMaskFn create_mask_fn,
               const ContextParallel& context = {});
 
+  // Throws c10::Error when the ranks cannot share these rows (ContextParallel::tiles_to_share).
   MaskedBatch build(const Model& model, const Batch& batch) const;
 
   // How evenly these rows will be shared. Throws c10::Error on one context-parallel rank.

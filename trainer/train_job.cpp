@@ -220,11 +220,13 @@ void TrainJob::log_context_forecast(const Batch& batch) {
   log_.info("context parallel: " + to_string(forecast) + " (first microbatch)");
   constexpr int64_t kSlowTile = 16;
   if (forecast.tile > kSlowTile) return;
-  log_.warning("training.seq_len = " + std::to_string(batch.seq_len()) + " can be shared by " +
-               std::to_string(forecast.num_ranks) + " ranks in tiles of " +
+  const bool by_document = forecast.balancer == LoadBalancer::kDocumentHeadTail;
+  log_.warning((by_document ? "documents of these lengths"
+                            : "training.seq_len = " + std::to_string(batch.seq_len())) +
+               " can be shared by " + std::to_string(forecast.num_ranks) + " ranks in tiles of " +
                std::to_string(forecast.tile) +
                " tokens only, which makes attention slow; expected a multiple of " +
-               std::to_string(forecast.row_multiple));
+               std::to_string(forecast.length_multiple));
 }
 
 StepRecord TrainJob::make_record(int64_t step, const StepResult& result, double lr,

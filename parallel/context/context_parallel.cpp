@@ -2,7 +2,9 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <iomanip>
+#include <numeric>
 #include <sstream>
 
 #include "parallel/context/context_attention.h"
@@ -13,17 +15,57 @@ namespace {
 
 constexpr int64_t kLargestTile = 128;
 
-// Runs of blocks that a row is cut into: head-tail gives each rank two.
-int64_t parts_of_a_row(int64_t num_ranks, LoadBalancer balancer) {
-  return balancer == LoadBalancer::kHeadTail ? 2 * num_ranks : num_ranks;
+// Runs of blocks that a row, or a document, is cut into: head-tail gives each rank two.
+int64_t num_parts(int64_t num_ranks, LoadBalancer balancer) {
+  const bool has_tails =
+      balancer == LoadBalancer::kHeadTail || balancer == LoadBalancer::kDocumentHeadTail;
+  return has_tails ? 2 * num_ranks : num_ranks;
 }
 
-int64_t tile_for(int64_t seq_len, int64_t num_parts) {
-  TORCH_CHECK(seq_len % num_parts == 0, "context parallelism: a row of ", seq_len,
-              " tokens; expected a multiple of ", num_parts, " (ranks, twice with head-tail)");
+int64_t tile_for(int64_t length, int64_t parts) {
+  TORCH_CHECK(length % parts == 0, "context parallelism: a row of ", length,
+              " tokens; expected a multiple of ", parts, " (ranks, twice with head-tail)");
   int64_t tile = kLargestTile;
-  while (seq_len % (num_parts * tile) != 0) tile /= 2;
+  while (length % (parts * tile) != 0) tile /= 2;
   return tile;
+}
+
+std::vector<int64_t> lengths_of_row(const Batch& batch, int64_t row) {
+  const at::Tensor ids_T = batch.document_ids_BT.select(0, row).cpu().contiguous();
+  const int64_t* ids = ids_T.const_data_ptr<int64_t>();
+  std::vector<int64_t> lengths;
+  for (int64_t t = 0; t < ids_T.numel(); ++t) {
+    if (t == 0 || ids[t] != ids[t - 1]) lengths.push_back(0);
+    ++lengths.back();
+  }
+  return lengths;
+}
+
+// Of each row: all are cut by one plan.
+std::vector<int64_t> document_lengths(const Batch& batch) {
+  std::vector<int64_t> lengths = lengths_of_row(batch, 0);
+  for (int64_t row = 1; row < batch.batch_size(); ++row) {
+    const std::vector<int64_t> others = lengths_of_row(batch, row);
+    const auto [mine, other] = std::mismatch(lengths.begin(), lengths.end(), others.begin());
+    // Both rows have all tokens, so that one list is no beginning of the other.
+    TORCH_CHECK(mine == lengths.end(), "document_head_tail: row ", row,
+                " of a microbatch: ", "document ", mine - lengths.begin(), ": got ", *other,
+                " tokens, expected ", *mine, " as in row 0: one plan is for all rows");
+  }
+  return lengths;
+}
+
+// A length of which all documents are multiples.
+int64_t document_unit(const Batch& batch, int64_t num_ranks) {
+  int64_t unit = 0;
+  const std::vector<int64_t> lengths = document_lengths(batch);
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    TORCH_CHECK(lengths[i] % (2 * num_ranks) == 0, "document_head_tail: document ", i, " of ",
+                lengths.size(), ": got ", lengths[i], " tokens, expected a multiple of ",
+                2 * num_ranks, " (2 x ", num_ranks, " ranks)");
+    unit = std::gcd(unit, lengths[i]);
+  }
+  return unit;
 }
 
 }  // namespace
@@ -32,13 +74,16 @@ ContextParallel::ContextParallel(const ProcessGroup& group, LoadBalancer balance
                                  ContextMethod method, WorkWeights weights)
     : group_(group), balancer_(balancer), method_(method), weights_(std::move(weights)) {}
 
-CreateMaskFn ContextParallel::tiles_to_share(CreateMaskFn create_mask_fn) const {
+CreateMaskFn ContextParallel::tiles_to_share(CreateMaskFn create_mask_fn,
+                                             const Batch& batch) const {
   if (group_.size() == 1) return create_mask_fn;
-  const int64_t num_parts = parts_of_a_row(group_.size(), balancer_);
-  return [num_parts, create_mask_fn](const MaskMod& rule, const MaskShape& shape) {
+  const int64_t unit = balancer_ == LoadBalancer::kDocumentHeadTail
+                           ? document_unit(batch, group_.size())
+                           : batch.seq_len();
+  const int64_t tile = tile_for(unit, num_parts(group_.size(), balancer_));
+  return [tile, create_mask_fn](const MaskMod& rule, const MaskShape& shape) {
     if (shape.sequence == MaskSequence::kOwn) return create_mask_fn(rule, shape);
     MaskShape shared = shape;
-    const int64_t tile = tile_for(shape.q_len, num_parts);
     shared.block = {.q = tile, .kv = tile};
     return create_mask_fn(rule, shared);
   };
@@ -50,18 +95,24 @@ BlockWork ContextParallel::work_of(const AttentionMasks& rows) const {
   return block_work(rows, rows.at(names.front()).shape().block.q, weights_);
 }
 
+ShardPlan ContextParallel::plan_of(const Batch& batch, const BlockWork& work) const {
+  const bool by_document = balancer_ == LoadBalancer::kDocumentHeadTail;
+  return balance(balancer_, work, group_.size(),
+                 by_document ? document_lengths(batch) : std::vector<int64_t>());
+}
+
 MaskedBatch ContextParallel::share(const MaskedBatch& whole) const {
   if (group_.size() == 1) return whole;
-  const ShardPlan plan = balance(balancer_, work_of(whole.masks.of_rows()), group_.size());
+  const ShardPlan plan = plan_of(whole.batch, work_of(whole.masks.of_rows()));
   return {shard(whole.batch, plan, group_.rank()),
           shard(whole.masks, plan, group_.rank(), method_)};
 }
 
-ContextForecast ContextParallel::forecast(const AttentionMasks& whole) const {
+ContextForecast ContextParallel::forecast(const MaskedBatch& whole) const {
   TORCH_CHECK(group_.size() > 1, "context parallelism: nothing to forecast on one rank");
-  const AttentionMasks rows = whole.of_rows();
+  const AttentionMasks rows = whole.masks.of_rows();
   const BlockWork work = work_of(rows);
-  const ShardPlan plan = balance(balancer_, work, group_.size());
+  const ShardPlan plan = plan_of(whole.batch, work);
   double moved = 0, layers = 0;
   for (size_t i = 0; i < work.reads.size(); ++i) {
     const BlockMask& mask = rows.at(rows.names()[i]);
@@ -74,7 +125,7 @@ ContextForecast ContextParallel::forecast(const AttentionMasks& whole) const {
           .method = method_,
           .num_ranks = plan.num_ranks(),
           .tile = plan.block_size(),
-          .row_multiple = parts_of_a_row(plan.num_ranks(), balancer_) * kLargestTile,
+          .length_multiple = num_parts(plan.num_ranks(), balancer_) * kLargestTile,
           .imbalance = imbalance(plan, work),
           .needed_share = moved / (layers * static_cast<double>(all))};
 }

@@ -3,7 +3,7 @@
 //
 //   ContextParallel context(mesh.cp(), LoadBalancer::kMinHeap, ContextMethod::kNeededKv);
 //   *site.op = context.wrap(*site.op);                              // every place that attends
-//   masks = model.get_attention_masks(context.tiles_to_share(create_mask_fn), batch, ...);
+//   masks = model.get_attention_masks(context.tiles_to_share(create_mask_fn, batch), batch, ...);
 //   const MaskedBatch mine = context.share({batch, masks});         // T / cp tokens of each row
 //
 // Masks over a sequence of a model's own (MaskSequence::kOwn) stay whole, and so do the ops that
@@ -34,10 +34,11 @@ struct ContextForecast {
   LoadBalancer balancer = LoadBalancer::kContiguous;
   ContextMethod method = ContextMethod::kAllGather;
   int64_t num_ranks = 1;
-  int64_t tile = 0;          // tokens of a side of the masks' tiles
-  int64_t row_multiple = 0;  // rows of a multiple of so many tokens have the largest tiles
-  double imbalance = 1;      // live pairs of the busiest rank by the mean, over all masks by layers
-  double needed_share = 1;   // of the keys of other ranks, those that the rows of a rank touch
+  int64_t tile = 0;  // tokens of a side of the masks' tiles
+  // Rows (document_head_tail: documents) of a multiple of so many tokens have the largest tiles.
+  int64_t length_multiple = 0;
+  double imbalance = 1;     // live pairs of the busiest rank by the mean, over all masks by layers
+  double needed_share = 1;  // of the keys of other ranks, those that the rows of a rank touch
 };
 
 // "2 ranks, needed_kv, balanced by min_heap in tiles of 128 tokens: the busiest rank has 1.004
@@ -55,20 +56,24 @@ class ContextParallel {
 
   int64_t size() const { return group_.size(); }
 
-  // Builds masks with tiles so small that every rank gets equally many: the largest power of two up
-  // to 128. Throws c10::Error when a row cannot be shared even token by token.
-  CreateMaskFn tiles_to_share(CreateMaskFn create_mask_fn) const;
+  // Builds a microbatch's masks with tiles so small that every rank gets equally many (under
+  // document_head_tail: of every document): the largest power of two up to 128. Throws c10::Error
+  // with the numbers when a row cannot be shared even token by token, and under document_head_tail
+  // when a document cannot, or rows have documents of other lengths than the first: one plan is for
+  // all rows.
+  CreateMaskFn tiles_to_share(CreateMaskFn create_mask_fn, const Batch& batch) const;
 
-  // This rank's part of a microbatch with its whole masks.
+  // This rank's part of a microbatch with its whole masks, made with tiles_to_share.
   MaskedBatch share(const MaskedBatch& whole) const;
 
   // Throws c10::Error on one rank, where nothing is shared.
-  ContextForecast forecast(const AttentionMasks& whole) const;
+  ContextForecast forecast(const MaskedBatch& whole) const;
 
   AttentionOp wrap(const AttentionOp& op) const;
 
  private:
   BlockWork work_of(const AttentionMasks& rows) const;
+  ShardPlan plan_of(const Batch& batch, const BlockWork& work) const;
 
   ProcessGroup group_;
   LoadBalancer balancer_ = LoadBalancer::kContiguous;

@@ -3,6 +3,7 @@
 
 #include "tests/parallel/context/context_rules.h"
 #include "tests/parity/parity.h"
+#include "tests/support/errors.h"
 
 namespace tessera::testing {
 namespace {
@@ -156,6 +157,59 @@ TEST(ContextParityOfMasks, TwoRanksWithFlexInFloat32) {
 
 TEST(ContextParityOfMasks, TwoRanksWithSdpaInFloat32) {
   expect_every_mask_to_equal_one_rank(2, small_problem("sdpa", at::kFloat), Combinations::kPairs);
+}
+
+// Documents that two ranks can share evenly. Rows differ, so that each microbatch of one row has a
+// plan and tiles of its own, of 2, 4, 1 and 2 tokens.
+ParityProblem document_problem() {
+  ParityProblem problem = problem_of(kRules[0]);
+  problem.documents = {{8, 24}, {16, 16}, {4, 8, 20}, {24, 8}};
+  return problem;
+}
+
+ParityLayout by_document(ParityLayout layout, ContextMethod method) {
+  return with(layout, method, Balancer::kDocumentHeadTail);
+}
+
+const ParityLayout kRowByRow{.dims = {.cp = 2}, .num_ranks = 2, .num_microbatches = 4};
+const Case kDocumentCases[] = {
+    {"all_gather2", by_document(kRowByRow, Method::kAllGather)},
+    {"ring2", by_document(kRowByRow, Method::kRing)},
+    {"ulysses2", by_document(kRowByRow, Method::kAllToAll)},
+    {"needed_kv2", by_document(kRowByRow, Method::kNeededKv)},
+    {"pp2_cp2", by_document({.dims = {.cp = 2, .pp = 2},
+                             .num_ranks = 4,
+                             .schedule = "Interleaved1F1B",
+                             .pipeline_microbatches = 4},
+                            Method::kNeededKv)},
+    {"fsdp2_cp2",
+     by_document({.dims = {.cp = 2}, .num_ranks = 4, .num_microbatches = 2}, Method::kRing)},
+};
+
+class DocumentBalancerParity : public ::testing::TestWithParam<Case> {};
+
+TEST_P(DocumentBalancerParity, EqualsOneRank) {
+  static const ParityRun expected = train_on_ranks({}, document_problem());
+  expect_parity(train_on_ranks(GetParam().layout, document_problem()), expected, 1e-9);
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, DocumentBalancerParity, ::testing::ValuesIn(kDocumentCases),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(DocumentBalancer, RowsOfOneMicrobatchHaveTheSameDocuments) {
+  ParityProblem problem = problem_of(kRules[1]);
+  problem.documents = {{4, 28}};
+  const ParityLayout layout = by_document(kTwo, Method::kNeededKv);
+  expect_parity(train_on_ranks(layout, problem), train_on_ranks({}, problem), 1e-9);
+  EXPECT_ERROR(train_on_ranks(layout, document_problem()), "row 1 of a microbatch",
+               "document 0: got 16 tokens, expected 8 as in row 0");
+}
+
+TEST(DocumentBalancer, OtherDocumentsAreRefused) {
+  const ParityLayout layout = by_document(kRowByRow, Method::kNeededKv);
+  EXPECT_ERROR(train_on_ranks(layout, problem_of(kRules[0])),
+               "document_head_tail: document 1 of 6: got 3 tokens",
+               "expected a multiple of 4 (2 x 2 ranks)");
 }
 
 // All that is left out above: ctest -L soak.

@@ -29,6 +29,18 @@ at::Tensor place_of(const NamedShard& shard, const at::Tensor& whole) {
   return place;
 }
 
+// Of the document that begins at this token of a row's window, whose last token, a target only, is
+// one of its own where lengths are given.
+int64_t document_length(const ParityProblem& problem, int64_t row, int64_t token, int64_t state) {
+  if (problem.documents.empty()) return 1 + state % 17;
+  const auto num_rows = static_cast<int64_t>(problem.documents.size());
+  for (const int64_t length : problem.documents[static_cast<size_t>(row % num_rows)]) {
+    if (token == 0) return length;
+    token -= length;
+  }
+  return 1;
+}
+
 std::unique_ptr<Model> make_model(const ParityProblem& problem, const ModelPlacement& placement) {
   const AttentionOp attention = AttentionRegistry::with_builtins().make(problem.attention);
   if (problem.make) return problem.make(attention, placement);
@@ -190,13 +202,14 @@ Llama3Config parity_model() {
   return config;
 }
 
-// Documents of 1 to 17 tokens.
 Batch parity_rows(const ParityProblem& problem, int64_t first, int64_t num_rows) {
+  const int64_t window = problem.seq_len + 1;
   std::vector<std::vector<int64_t>> documents;
   int64_t state = 7;
-  for (int64_t total = 0; total < (first + num_rows + 1) * (problem.seq_len + 1);
+  for (int64_t total = 0; total < (first + num_rows + 1) * window;
        total += static_cast<int64_t>(documents.back().size())) {
-    std::vector<int64_t> document(static_cast<size_t>(1 + state % 17));
+    std::vector<int64_t> document(
+        static_cast<size_t>(document_length(problem, total / window, total % window, state)));
     for (int64_t& token : document) {
       state = (state * 29 + 11) % 1009;
       token = state % problem.model.vocab_size;

@@ -32,6 +32,10 @@ struct ParityProblem {
   int64_t num_steps = 5;
   double lr = 1e-2;
 
+  // Lengths of the documents of each row, over and over; without, documents of 1 to 17 tokens are
+  // packed.
+  std::vector<std::vector<int64_t>> documents = {};
+
   // A model around `model`'s Llama 3 instead, and what rows have besides text.
   std::function<std::unique_ptr<Model>(const AttentionOp&, const ModelPlacement&)> make = {};
   std::function<Extras(int64_t first_row, int64_t num_rows)> extras = {};

@@ -175,7 +175,12 @@ TEST(Estimate, DocumentsDecideWhatTravels) {
   EXPECT_FALSE(in_order.is_configured);
   EXPECT_GT(costs_of(both, "contiguous").worst_imbalance, 1.8);
   EXPECT_NEAR(costs_of(both, "contiguous").mean_imbalance, (1.0 + 15.0 / 8) / 2, 1e-3);
-  EXPECT_NE(costs_of(both, "document_head_tail").refusal, "");
+  EXPECT_EQ(costs_of(both, "document_head_tail").refusal, "");
+  EXPECT_NEAR(costs_of(both, "document_head_tail").worst_imbalance, 1.0, 1e-9);
+  const Estimate odd = estimate_job(config, 8, {.rows = {{32760, 8}}});
+  EXPECT_EQ(costs_of(odd, "document_head_tail").refusal,
+            "document_head_tail: document 0 of 2: got 32760 tokens, expected a multiple of 16 "
+            "(2 x 8 ranks)");
   const BalancerCosts& configured = costs_of(both, "min_heap");
   EXPECT_TRUE(configured.is_configured);
   EXPECT_EQ(sent(both, "context"), most_sent(configured, "needed_kv") + all_reduce_sent(8, 8));

@@ -82,6 +82,18 @@ TEST(MultiRank, EveryLayoutHasTheCurveOfOneRank) {
               ::testing::HasSubstr("context parallel: 2 ranks, needed_kv, balanced by min_heap"));
 }
 
+// Text has documents of any length.
+TEST(MultiRank, DocumentsThatABalancerCannotShareAreRefused) {
+  const JobFixture job;
+  const ProcessResult result = launch(
+      job, 2,
+      with(kFourRows, {"--parallelism.context_parallel_degree", "2",
+                       "--parallelism.context_parallel_load_balancer", "document_head_tail"}));
+  EXPECT_EQ(result.status, 1) << result.output;
+  EXPECT_THAT(result.output, ::testing::HasSubstr("document_head_tail: "));
+  EXPECT_THAT(result.output, ::testing::HasSubstr(" tokens, expected "));
+}
+
 // Saved by two ranks, continued by two and by one.
 TEST(MultiRank, AResumedRunContinuesTheCurve) {
   const JobFixture job;
