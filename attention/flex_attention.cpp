@@ -18,12 +18,14 @@ using torch::autograd::variable_list;
 
 // What is no tensor: the context keeps it for the backward pass.
 struct FlexSettings : torch::CustomClassHolder {
-  FlexSettings(BlockMask block_mask, double softmax_scale, std::optional<double> cap)
-      : mask(std::move(block_mask)), scale(softmax_scale), soft_cap(cap) {}
+  FlexSettings(BlockMask block_mask, double softmax_scale, std::optional<double> cap,
+               const FlexArgs& flex_args)
+      : mask(std::move(block_mask)), scale(softmax_scale), soft_cap(cap), args(flex_args) {}
 
   BlockMask mask;
   double scale;
   std::optional<double> soft_cap;
+  FlexArgs args;
 };
 
 constexpr const char* kSettings = "settings";
@@ -36,7 +38,8 @@ flex::FlexInputs flex_inputs(const variable_list& tensors, const FlexSettings& s
           .bias_BHTS = tensors[4],
           .alibi_slopes_H = tensors[5],
           .scale = settings.scale,
-          .soft_cap = settings.soft_cap};
+          .soft_cap = settings.soft_cap,
+          .bf16_products = settings.args.bf16_products};
 }
 
 at::Tensor like(const at::Tensor& gradient, const at::Tensor& input) {
@@ -84,19 +87,20 @@ struct FlexAttention : torch::autograd::Function<FlexAttention> {
   }
 };
 
-// Static text for each instruction set.
-std::string_view kernel_name() {
-  static const std::string name = std::string("block-sparse, ") + flex::tile_kernels().name;
-  return name;
+// Static text.
+std::string_view kernel_name(const flex::FlexInputs& inputs, const BlockMask& mask) {
+  static const std::string float32 = std::string("block-sparse, ") + flex::tile_kernels().name;
+  static const std::string bf16 = float32 + ", products of bfloat16";
+  return flex::multiplies_in_bf16(inputs, mask) ? bf16 : float32;
 }
 
 }  // namespace
 
 AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                                const at::Tensor& v_BSKE, const BlockMask& mask,
-                               const AttentionOptions& options) {
+                               const AttentionOptions& options, const FlexArgs& args) {
   const double scale = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q_BTHD.size(3))));
-  const auto settings = c10::make_intrusive<FlexSettings>(mask, scale, options.soft_cap);
+  const auto settings = c10::make_intrusive<FlexSettings>(mask, scale, options.soft_cap, args);
   // The autograd function takes no undefined tensors.
   const auto optional = [](const at::Tensor& x) {
     return x.defined() ? std::optional<at::Tensor>(x) : std::nullopt;
@@ -104,7 +108,12 @@ AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSK
   const variable_list results =
       FlexAttention::apply(q_BTHD, k_BSKD, v_BSKE, optional(options.sinks_H),
                            optional(options.bias_BHTS), optional(options.alibi_slopes_H), settings);
-  AttentionOutput output{.out_BTHE = results[0], .kernel = kernel_name()};
+  AttentionOutput output{.out_BTHE = results[0],
+                         .kernel = kernel_name({.q_BTHD = q_BTHD,
+                                                .k_BSKD = k_BSKD,
+                                                .v_BSKE = v_BSKE,
+                                                .bf16_products = args.bf16_products},
+                                               mask)};
   if (options.return_lse) output.lse_BHT = results[1];
   return output;
 }

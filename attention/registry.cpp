@@ -25,13 +25,19 @@ void add_flex(AttentionRegistry& registry) {
   registry.add(
       {.name = "flex",
        .description = "block-sparse kernels on the CPU; time follows the live tiles",
-       .function = flex_attention,
+       .function =
+           [](const at::Tensor& q_BTHD, const at::Tensor& k_BSKD, const at::Tensor& v_BSKE,
+              const BlockMask& mask, const AttentionOptions& options) {
+             return flex_attention(q_BTHD, k_BSKD, v_BSKE, mask, options,
+                                   options.typed<FlexArgs>());
+           },
        .capabilities = {.dtypes = {at::kFloat, at::kBFloat16, at::kHalf},
                         .devices = {at::kCPU},
                         .features = {kSoftCap, kSinks, kBias, kAlibi, kReturnLse, kValueDim,
                                      kGradient, kBiasGradient},
                         .reasons = {{kReturnWeights, "the weights never exist as a whole"},
                                     {kAlibiGradient, "slopes are constants to its kernels"}}},
+       .signature = AttentionSignature::of<FlexArgs>({{"bf16_products", &FlexArgs::bf16_products}}),
        .aliases = {"flex_attention", "flash_attention_2"}});
 }
 

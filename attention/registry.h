@@ -83,11 +83,18 @@ AttentionOutput eager_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BS
                                 const at::Tensor& v_BSKE, const BlockMask& mask,
                                 const AttentionOptions& options);
 
-// Block-sparse attention on the CPU, forward and backward, computed in float32. Skips tiles without
-// a pair; results do not depend on the number of threads.
+struct FlexArgs {
+  // Multiply bfloat16 inputs as they are where the processor has instructions for it (AMX), which
+  // rounds probabilities and score gradients to bfloat16. Otherwise, and on other processors, they
+  // are computed as float32: for results that do not depend on the processor.
+  bool bf16_products = true;
+};
+
+// Block-sparse attention on the CPU, forward and backward; scores and sums are float32. Skips tiles
+// without a pair; results do not depend on the number of threads.
 AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                                const at::Tensor& v_BSKE, const BlockMask& mask,
-                               const AttentionOptions& options);
+                               const AttentionOptions& options, const FlexArgs& args = {});
 
 // LibTorch's scaled_dot_product_attention. Passes no tensor when the mask is exactly full or
 // causal, otherwise the mask's additive form.

@@ -39,7 +39,7 @@ Batch Batch::rows(int64_t begin, int64_t end) const {
   const int64_t num_rows = end - begin;
   return {tokens_BT.narrow(0, begin, num_rows), labels_BT.narrow(0, begin, num_rows),
           positions_BT.narrow(0, begin, num_rows), document_ids_BT.narrow(0, begin, num_rows),
-          extras.rows(begin, num_rows)};
+          extras.rows(begin, end)};
 }
 
 }  // namespace tessera

@@ -59,10 +59,10 @@ Extras Extras::to(at::Device device) const {
   return {patches_BPC.to(device), image_ids_BP.to(device), feature_of_token_BT.to(device)};
 }
 
-Extras Extras::rows(int64_t begin, int64_t num_rows) const {
+Extras Extras::rows(int64_t begin, int64_t end) const {
   if (empty()) return {};
-  return {patches_BPC.narrow(0, begin, num_rows), image_ids_BP.narrow(0, begin, num_rows),
-          feature_of_token_BT.narrow(0, begin, num_rows)};
+  return {patches_BPC.slice(0, begin, end), image_ids_BP.slice(0, begin, end),
+          feature_of_token_BT.slice(0, begin, end)};
 }
 
 }  // namespace tessera

@@ -5,7 +5,7 @@
 // it where the embedding of a token would be, for the tokens that feature_of_token_BT says.
 //
 //   patches_BPC          {a0 a1 a2 b0 pad pad}
-//   image_ids_BP         {0  0  0  1  2   2}
+//   image_ids_BP         {0  0  0  1  -1  -1}
 //   feature_of_token_BT  {-1 0 1 2 -1 -1 3 -1}      "<text> a <text> b <text>", 8 tokens
 //
 // Without any member, which is the default, there is only text.
@@ -22,12 +22,15 @@ namespace tessera {
 // Of a token that keeps its embedding.
 inline constexpr int64_t kNoFeature = -1;
 
+// Of a slot that is padding.
+inline constexpr int64_t kNoImage = -1;
+
 // Either all members are undefined or none.
 struct Extras {
   at::Tensor patches_BPC = {};  // floating point
 
-  // int64; ids ascend from 0 in each row, and padding has an id of its own, the row's last: as with
-  // the document ids of tokens, equal ids are adjacent.
+  // int64; ids ascend from 0 in each row, then kNoImage. Equal ids are adjacent, so that
+  // document(image_ids_BP) is a mask in which every image, and the padding, is by itself.
   at::Tensor image_ids_BP = {};
 
   // int64: the slot whose feature replaces the token's embedding, or kNoFeature.
@@ -41,8 +44,8 @@ struct Extras {
 
   Extras to(at::Device device) const;
 
-  // Rows [begin, begin + num_rows), sharing storage.
-  Extras rows(int64_t begin, int64_t num_rows) const;
+  // Rows [begin, end), sharing storage.
+  Extras rows(int64_t begin, int64_t end) const;
 };
 
 }  // namespace tessera

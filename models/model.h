@@ -86,8 +86,9 @@ class Model {
                            const ForwardInputs& inputs) = 0;
 
   // Only the stage that reads extras (it has the encoder) gets them in its forward; a batch with
-  // extras is refused where no stage does. Ranks of FSDP must run the same blocks: an encoder runs
-  // for every batch, whose slots may all be padding.
+  // extras is refused where no stage does. Under sequence parallelism embeddings are cut by tokens
+  // and feature_of_token_BT is not: a model that reads extras cuts it. Ranks of FSDP must run the
+  // same blocks: an encoder runs for every batch, whose slots may all be padding.
   virtual ExtrasReader extras_reader() const { return ExtrasReader::kNone; }
 
   // Logits [B, T, V] of hidden states [B, T, D]. This and the next two: only where the head is.

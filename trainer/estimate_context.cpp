@@ -73,9 +73,9 @@ SharedMasks share_as(const PlannedJob& job, const ContextParallel& context,
   const Batch batch = batch_of_documents(microbatch.rows);
   const AttentionMasks masks = job.stages.front().model->get_attention_masks(
       context.tiles_to_share(job.create_mask_fn, batch), batch, ByteTokenizer(), batch.extras);
-  const AttentionMasks mine = context.share({batch, masks}).masks;
+  const AttentionMasks mine = context.share({batch, masks}).masks.of_rows();
   const ContextShard& shard = context_shard(mine.at(mine.names().front()));
-  return {masks, shard.plan(), shard.method()};
+  return {masks.of_rows(), shard.plan(), shard.method()};
 }
 
 KvSizes sizes_of(const PlannedJob& job) {

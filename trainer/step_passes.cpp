@@ -25,10 +25,9 @@ ForwardInputs forward_inputs(const Model& part, const Batch& batch) {
 }
 
 void check_extras(const Model& part, const Batch& batch) {
-  if (batch.extras.empty() || part.extras_reader() != ExtrasReader::kNone) return;
-  const at::Tensor& patches_BPC = batch.extras.patches_BPC;
-  TORCH_CHECK(false, "Batch::extras: got patches_BPC ",
-              patches_BPC.defined() ? patches_BPC.sizes() : at::IntArrayRef(),
+  batch.extras.check(batch.tokens_BT);
+  TORCH_CHECK(batch.extras.empty() || part.extras_reader() != ExtrasReader::kNone,
+              "Batch::extras: got patches_BPC ", batch.extras.patches_BPC.sizes(),
               ", expected no extras: no stage of ", part.description(), " reads them");
 }
 

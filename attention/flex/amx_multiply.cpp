@@ -27,7 +27,7 @@ struct TileConfig {
 };
 static_assert(sizeof(TileConfig) == Bf16Kernels::kStateBytes);
 
-// The compiler may not move or drop stores beyond this point.
+// The compiler may not move or drop stores across this point.
 inline void written() { asm volatile("" ::: "memory"); }
 
 void load_config(const void* config) {
@@ -36,7 +36,9 @@ void load_config(const void* config) {
 }
 
 void begin(unsigned char* state) {
+  written();
   _tile_storeconfig(state);
+  written();
   TileConfig config{};
   config.palette = 1;
   for (int tile = 0; tile < 8; ++tile) {

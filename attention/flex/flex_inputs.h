@@ -31,6 +31,7 @@ struct FlexInputs {
   at::Tensor alibi_slopes_H{};
   double scale = 1.0;
   std::optional<double> soft_cap{};
+  bool bf16_products = true;  // where there are some (products.h)
 };
 
 // Rows [row, row + num_rows) of a block of queries against columns `span` of a block of keys.

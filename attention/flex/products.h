@@ -78,7 +78,12 @@ class BackwardProducts : public Products {
                              ProductScratch& scratch) const = 0;
 };
 
-// In bfloat16 when all tensors have that type and `kernels` multiply it, else in float32.
+// Whether a call is multiplied in bfloat16: its tensors have that type, it does not refuse
+// (FlexInputs::bf16_products), `kernels` multiply it, and the mask's blocks are at least kBf16Depth
+// tokens, as smaller ones would be mostly padding. Else in float32.
+bool multiplies_in_bf16(const FlexInputs& inputs, const BlockMask& mask,
+                        const TileKernels& kernels = tile_kernels());
+
 std::unique_ptr<ForwardProducts> forward_products(const FlexInputs& inputs, const BlockMask& mask,
                                                   const TileKernels& kernels);
 std::unique_ptr<BackwardProducts> backward_products(const FlexInputs& inputs,

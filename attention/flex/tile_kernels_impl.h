@@ -282,14 +282,16 @@ void multiply_elements(float* x, const float* y, ptrdiff_t ld, int rows, int col
   }
 }
 
-// The bits of bfloat16, to nearest even, in the upper halves; NaN stays NaN.
-inline Ints rounded(Floats x) {
-  Ints bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return (bits + 0x7fff + ((bits >> 16) & 1)) & static_cast<int32_t>(0xffff0000);
-}
+typedef uint32_t Words __attribute__((vector_size(FLEX_LANES * sizeof(uint32_t))));
 
-inline Ints upper_to_lower(Ints bits) { return (bits >> 16) & 0xffff; }
+// The bits of bfloat16, to nearest even, in the upper halves.
+inline Words rounded(Floats x) {
+  Words bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  const Words up = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000U;
+  const Words nan = Words{} + 0x7fc00000U;  // others could round to a number
+  return x == x ? up : nan;
+}
 
 void round_to_rows(ScoreTile x, uint16_t* to, ptrdiff_t to_row) {
   typedef uint16_t Halves __attribute__((vector_size(FLEX_LANES * sizeof(uint16_t))));
@@ -300,7 +302,7 @@ void round_to_rows(ScoreTile x, uint16_t* to, ptrdiff_t to_row) {
       Halves halves{};
       if (i < x.rows && j < x.cols) {
         const Floats from = load(x.scores + i * x.ld + j);
-        halves = __builtin_convertvector(upper_to_lower(rounded(from)), Halves);
+        halves = __builtin_convertvector(rounded(from) >> 16, Halves);
       }
       __builtin_memcpy(to + j, &halves, sizeof halves);
     }
@@ -312,8 +314,8 @@ void round_to_pairs(ScoreTile x, uint16_t* to, ptrdiff_t to_panel) {
   for (int i = 0; i < num_rows; i += 2, to += ptrdiff_t{2} * kPad) {
     for (int j = 0; j < x.cols; j += kLanes) {
       const float* from = x.scores + i * x.ld + j;
-      Ints pairs{};
-      if (i < x.rows) pairs = upper_to_lower(rounded(load(from)));
+      Words pairs{};
+      if (i < x.rows) pairs = rounded(load(from)) >> 16;
       if (i + 1 < x.rows) pairs |= rounded(load(from + x.ld));
       uint16_t* panel = to + j / kPad * to_panel + ptrdiff_t{2} * (j % kPad);
       __builtin_memcpy(panel, &pairs, sizeof pairs);

@@ -30,11 +30,9 @@ int64_t tile_for(int64_t length, int64_t parts) {
   return tile;
 }
 
-std::vector<int64_t> lengths_of_row(const Batch& batch, int64_t row) {
-  const at::Tensor ids_T = batch.document_ids_BT.select(0, row).cpu().contiguous();
-  const int64_t* ids = ids_T.const_data_ptr<int64_t>();
+std::vector<int64_t> lengths_of_row(const int64_t* ids, int64_t num_tokens) {
   std::vector<int64_t> lengths;
-  for (int64_t t = 0; t < ids_T.numel(); ++t) {
+  for (int64_t t = 0; t < num_tokens; ++t) {
     if (t == 0 || ids[t] != ids[t - 1]) lengths.push_back(0);
     ++lengths.back();
   }
@@ -43,9 +41,12 @@ std::vector<int64_t> lengths_of_row(const Batch& batch, int64_t row) {
 
 // Of each row: all are cut by one plan.
 std::vector<int64_t> document_lengths(const Batch& batch) {
-  std::vector<int64_t> lengths = lengths_of_row(batch, 0);
+  const at::Tensor ids_BT = batch.document_ids_BT.cpu().contiguous();
+  const int64_t* ids = ids_BT.const_data_ptr<int64_t>();
+  const int64_t T = batch.seq_len();
+  std::vector<int64_t> lengths = lengths_of_row(ids, T);
   for (int64_t row = 1; row < batch.batch_size(); ++row) {
-    const std::vector<int64_t> others = lengths_of_row(batch, row);
+    const std::vector<int64_t> others = lengths_of_row(ids + row * T, T);
     const auto [mine, other] = std::mismatch(lengths.begin(), lengths.end(), others.begin());
     // Both rows have all tokens, so that one list is no beginning of the other.
     TORCH_CHECK(mine == lengths.end(), "document_head_tail: row ", row,

@@ -169,6 +169,21 @@ TEST(FlexAttentionTest, EqualsEagerOnPackedRowsOfDefaultBlocks) {
               at::kFloat);
 }
 
+// Blocks of more rows than are computed together, full and partial.
+TEST(FlexAttentionTest, TakesBlocksOfAnySize) {
+  constexpr int64_t kTokens = 330;
+  const AttentionSizes sizes{.q_len = kTokens, .kv_len = kTokens, .head_dim = 24, .value_dim = 40};
+  const AttentionInputs in = random_inputs(sizes, at::kFloat);
+  for (const BlockSize block : {BlockSize{200, 128}, BlockSize{300, 70}, BlockSize{150, 330}}) {
+    for (const MaskMod& rule : {full(), causal() | first_tokens(100)}) {
+      const BlockMask mask =
+          create_block_mask(rule, {.q_len = kTokens, .kv_len = kTokens, .block = block});
+      expect_same(run("flex", in, mask, {}, at::kFloat), run("eager", in, mask, {}, at::kDouble),
+                  sizes, at::kFloat);
+    }
+  }
+}
+
 TEST(FlexAttentionTest, BitwiseEqualForAnyNumberOfThreads) {
   const int threads_before = at::get_num_threads();
   const AttentionSizes sizes{.q_len = 300, .kv_len = 300, .head_dim = 32, .value_dim = 32};

@@ -2,6 +2,7 @@
 // processor has no such products they are emulated, so that everything around them is tested.
 #include <ATen/Parallel.h>
 #include <ATen/ops/einsum.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
@@ -32,6 +33,11 @@ const flex::TileKernels& bf16_kernels() {
 }
 
 struct Case {
+  // Of lse: as flex::backward takes it.
+  at::Tensor d_lse_BHT() const {
+    return inputs.d_out_BTHE.select(3, 0).transpose(1, 2).to(at::kFloat);
+  }
+
   AttentionSizes sizes{};
   AttentionInputs inputs{};
   BlockMask mask;
@@ -40,10 +46,11 @@ struct Case {
 
 // Results in float64 by eager, and the most that rounding p and ds to bfloat16 may change each: a
 // rounded number is off by half an epsilon, so a sum of products by half an epsilon times the sum
-// of their magnitudes. ds = p (dp - delta) is also off by p times the error of delta = sum do out.
+// of their magnitudes. ds = p (dp - delta) is also off by p times the error of delta = sum do out;
+// the bias's gradient is ds before it is rounded.
 struct Expected {
-  at::Tensor out, d_q, d_k, d_v;
-  at::Tensor out_bound, d_q_bound, d_k_bound, d_v_bound;
+  at::Tensor out, d_q, d_k, d_v, d_bias, d_sinks;
+  at::Tensor out_bound, d_q_bound, d_k_bound, d_v_bound, d_bias_bound, d_sinks_bound;
 };
 
 double scale_of(const Case& test) {
@@ -65,6 +72,7 @@ Expected expected_of(const Case& test) {
   const at::Tensor v = cast(test.inputs.v_BSKE);
   AttentionOptions options = test.options;
   options.return_weights = true;
+  options.return_lse = true;
   const int64_t heads = test.sizes.heads;
   const at::Tensor bias =
       options.bias_BHTS.defined() ? options.bias_BHTS.to(at::kDouble) : at::zeros({}, at::kDouble);
@@ -75,7 +83,8 @@ Expected expected_of(const Case& test) {
     options.alibi_slopes_H = options.alibi_slopes_H.to(at::kDouble);
   const AttentionOutput output = backend("eager")(q, k, v, test.mask, options);
   const at::Tensor d_out = test.inputs.d_out_BTHE.to(at::kDouble);
-  (output.out_BTHE * d_out).sum().backward();
+  const at::Tensor lse = output.lse_BHT.masked_fill(output.lse_BHT.isinf(), 0.0);
+  ((output.out_BTHE * d_out).sum() + (lse * test.d_lse_BHT()).sum()).backward();
 
   const double half = epsilon(at::kBFloat16) / 2;
   const at::Tensor p = output.weights_BHTS.detach();
@@ -84,8 +93,8 @@ Expected expected_of(const Case& test) {
       half * at::einsum("bhts,bshe->bthe", {p, per_q_head(v.detach(), heads).abs()});
   const at::Tensor d_delta_BHT1 = (d_out.abs() * out_bound).sum(3).transpose(1, 2).unsqueeze(3);
   // The bias's gradient is ds before the soft cap's slope, which is at most 1.
-  const at::Tensor d_s =
-      (half * options.bias_BHTS.grad().abs() + p * d_delta_BHT1) * (1 + half) * scale_of(test);
+  const at::Tensor d_bias = options.bias_BHTS.grad();
+  const at::Tensor d_s = (half * d_bias.abs() + p * d_delta_BHT1) * (1 + half) * scale_of(test);
   const int64_t kv_heads = test.sizes.kv_heads;
   const at::Tensor d_k_bound = at::einsum("bhts,bthd->bshd", {d_s, q.detach().abs()});
   const at::Tensor d_v_bound = half * at::einsum("bhts,bthe->bshe", {p, d_out.abs()});
@@ -93,10 +102,14 @@ Expected expected_of(const Case& test) {
           .d_q = q.grad(),
           .d_k = k.grad(),
           .d_v = v.grad(),
+          .d_bias = d_bias,
+          .d_sinks = options.sinks_H.defined() ? options.sinks_H.grad() : at::Tensor(),
           .out_bound = out_bound,
           .d_q_bound = at::einsum("bhts,bshd->bthd", {d_s, k_BSHD}),
           .d_k_bound = summed_by_kv_head(d_k_bound, kv_heads),
-          .d_v_bound = summed_by_kv_head(d_v_bound, kv_heads)};
+          .d_v_bound = summed_by_kv_head(d_v_bound, kv_heads),
+          .d_bias_bound = p * d_delta_BHT1,
+          .d_sinks_bound = d_delta_BHT1.sum({0, 2, 3})};  // a sink's weight is at most 1
 }
 
 // |actual - expected| <= bound + what float32 adds, which flex_attention_test.cpp derives.
@@ -126,8 +139,9 @@ Flex run_flex(const Case& test, const flex::TileKernels& kernels) {
                                 .scale = scale_of(test),
                                 .soft_cap = test.options.soft_cap};
   Flex flex{.result = flex::forward(inputs, test.mask, kernels)};
-  flex.gradients = flex::backward(inputs, test.mask, flex.result, test.inputs.d_out_BTHE, {},
-                                  /*wants_d_bias=*/false, kernels);
+  flex.gradients =
+      flex::backward(inputs, test.mask, flex.result, test.inputs.d_out_BTHE, test.d_lse_BHT(),
+                     /*wants_d_bias=*/test.options.bias_BHTS.defined(), kernels);
   return flex;
 }
 
@@ -138,6 +152,14 @@ void expect_equals_eager(const Case& test) {
   expect_within(flex.gradients.d_v_BSKE, expected.d_v, expected.d_v_bound, test.sizes, "dv");
   expect_within(flex.gradients.d_q_BTHD, expected.d_q, expected.d_q_bound, test.sizes, "dq");
   expect_within(flex.gradients.d_k_BSKD, expected.d_k, expected.d_k_bound, test.sizes, "dk");
+  if (const at::Tensor& bias = test.options.bias_BHTS; bias.defined()) {
+    expect_within(flex.gradients.d_bias_BHTS, expected.d_bias.sum_to_size(bias.sizes()),
+                  expected.d_bias_bound.sum_to_size(bias.sizes()), test.sizes, "dbias");
+  }
+  if (expected.d_sinks.defined()) {
+    expect_within(flex.gradients.d_sinks_H, expected.d_sinks, expected.d_sinks_bound, test.sizes,
+                  "dsinks");
+  }
 }
 
 Case random_case(uint32_t seed) {
@@ -151,10 +173,12 @@ Case random_case(uint32_t seed) {
   test.sizes.head_dim = dim();
   test.sizes.value_dim = random.uniform(0, 1) == 0 ? dim() : test.sizes.head_dim;
   const MaskMod rule = random.rule(/*batch=*/2, 3).rule;
-  MaskShape shape = testing::random_shape(random, max_tokens);
-  shape.q_len = test.sizes.q_len;
-  shape.kv_len = test.sizes.kv_len;
-  shape.batch = rule.batch_size();
+  constexpr int64_t kBlocks[] = {32, 33, 48, 64, 70, 128, 200};
+  const auto block = [&] { return kBlocks[random.uniform(0, std::size(kBlocks) - 1)]; };
+  const MaskShape shape{.batch = rule.batch_size(),
+                        .q_len = test.sizes.q_len,
+                        .kv_len = test.sizes.kv_len,
+                        .block = {block(), block()}};
   test.mask = create_block_mask(rule, shape);
   test.inputs = random_inputs(test.sizes, at::kBFloat16);
   if (random.uniform(0, 2) == 0) test.options.scale = 0.3;
@@ -168,7 +192,7 @@ Case random_case(uint32_t seed) {
 }
 
 TEST(FlexBf16Test, EqualsEagerOnRandomMasksAndOptions) {
-  for (uint32_t seed = 0; seed < 120; ++seed) {
+  for (uint32_t seed = 0; seed < 300; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     expect_equals_eager(random_case(seed));
     if (HasFailure()) return;
@@ -189,16 +213,51 @@ Case packed_rows() {
 
 TEST(FlexBf16Test, EqualsEagerOnPackedRowsOfDefaultBlocks) { expect_equals_eager(packed_rows()); }
 
-// Rounding must be what the products see: without it the result would be float32's.
+// Rounding must be what the products see: the same kernels without them give float32's result.
 TEST(FlexBf16Test, RoundsProbabilities) {
   const Case test = packed_rows();
-  const flex::TileKernels* float32 = nullptr;
-  for (size_t i = 0; i < flex::num_tile_kernels(); ++i) {
-    if (flex::tile_kernels(i).bf16 == nullptr) float32 = &flex::tile_kernels(i);
-  }
-  ASSERT_NE(float32, nullptr);
-  EXPECT_FALSE(run_flex(test, bf16_kernels())
-                   .result.out_BTHE.equal(run_flex(test, *float32).result.out_BTHE));
+  flex::TileKernels float32 = bf16_kernels();
+  float32.bf16 = nullptr;
+  const at::Tensor rounded = run_flex(test, bf16_kernels()).result.out_BTHE;
+  const at::Tensor exact = run_flex(test, float32).result.out_BTHE;
+  EXPECT_GT(testing::max_abs(rounded - exact), 0x1p-13 * testing::max_abs(exact));
+}
+
+TEST(FlexBf16Test, CanBeRefusedAndLeavesSmallBlocksAlone) {
+  Case test = packed_rows();
+  const auto multiplies = [&](const BlockMask& mask, bool allowed, at::ScalarType dtype) {
+    return flex::multiplies_in_bf16({.q_BTHD = test.inputs.q_BTHD.to(dtype),
+                                     .k_BSKD = test.inputs.k_BSKD,
+                                     .v_BSKE = test.inputs.v_BSKE,
+                                     .bf16_products = allowed},
+                                    mask, bf16_kernels());
+  };
+  EXPECT_TRUE(multiplies(test.mask, true, at::kBFloat16));
+  EXPECT_FALSE(multiplies(test.mask, false, at::kBFloat16));
+  EXPECT_FALSE(multiplies(test.mask, true, at::kFloat));
+  const BlockMask small =
+      create_block_mask(causal(), {.q_len = 500, .kv_len = 500, .block = {16, 128}});
+  EXPECT_FALSE(multiplies(small, true, at::kBFloat16));
+}
+
+// Views and expanded tensors, whose strides are not those of a tensor of its own.
+TEST(FlexBf16Test, TakesStridedInputs) {
+  Case test = packed_rows();
+  const AttentionInputs in = test.inputs;
+  const Flex own = run_flex(test, bf16_kernels());
+  const auto turned = [](const at::Tensor& x) {
+    return x.detach().transpose(1, 3).contiguous().transpose(1, 3);
+  };
+  test.inputs = {turned(in.q_BTHD), turned(in.k_BSKD), turned(in.v_BSKE), in.d_out_BTHE};
+  const Flex strided = run_flex(test, bf16_kernels());
+  EXPECT_TRUE(strided.result.out_BTHE.equal(own.result.out_BTHE));
+  EXPECT_TRUE(strided.gradients.d_q_BTHD.equal(own.gradients.d_q_BTHD));
+  EXPECT_TRUE(strided.gradients.d_k_BSKD.equal(own.gradients.d_k_BSKD));
+  EXPECT_TRUE(strided.gradients.d_v_BSKE.equal(own.gradients.d_v_BSKE));
+  test.inputs.d_out_BTHE = at::ones({1, 1, 1, 1}, at::kBFloat16).expand(in.d_out_BTHE.sizes());
+  const Flex expanded = run_flex(test, bf16_kernels());
+  test.inputs.d_out_BTHE = test.inputs.d_out_BTHE.contiguous();
+  EXPECT_TRUE(expanded.gradients.d_v_BSKE.equal(run_flex(test, bf16_kernels()).gradients.d_v_BSKE));
 }
 
 TEST(FlexBf16Test, BitwiseEqualForAnyNumberOfThreads) {

@@ -2,6 +2,7 @@
 #include <c10/util/BFloat16.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -174,14 +175,17 @@ TEST_P(TileKernelsTest, RoundingKeepsInfinityAndNaN) {
   x[0] = infinity;
   x[1] = -infinity;
   x[2] = std::nanf("");
+  x[3] = std::bit_cast<float>(0x7fffffffU);  // a NaN that adding half a unit would make a zero
   std::vector<uint16_t> to(area(16, 32));
   kernels().round_to_rows({x.data(), 16, 1, 16, 16}, to.data(), 32);
   EXPECT_EQ(testing::widened(to[0]), infinity);
   EXPECT_EQ(testing::widened(to[1]), -infinity);
   EXPECT_TRUE(std::isnan(testing::widened(to[2])));
+  EXPECT_TRUE(std::isnan(testing::widened(to[3])));
 }
 
-// Products of bfloat16 by the processor, where it has them, equal those by their definition.
+// Products of bfloat16 by the processor, where it has them, equal those by their definition, with
+// strides wider than the operands, and write nothing else.
 TEST_P(TileKernelsTest, MultipliesBf16) {
   if (kernels().bf16 == nullptr) GTEST_SKIP() << kernels().name << " has no products of bfloat16";
   const auto random_bits = [&](size_t count) {
@@ -189,27 +193,34 @@ TEST_P(TileKernelsTest, MultipliesBf16) {
     for (const float x : random_values(count)) bits.push_back(to_bf16(x));
     return bits;
   };
-  unsigned char state[Bf16Kernels::kStateBytes];
-  kernels().bf16->begin(state);
+  unsigned char outer[Bf16Kernels::kStateBytes];
+  unsigned char inner[Bf16Kernels::kStateBytes];
+  kernels().bf16->begin(outer);
   for (const int m : {1, 16, 20, 33, 64}) {
     for (const int n : {16, 32, 48, 128}) {
       for (const int k : {32, 64, 160}) {
+        kernels().bf16->begin(inner);  // what it finds, it leaves
+        kernels().bf16->end(inner);
         const int rows = (m + kPad - 1) / kPad * kPad;
-        const std::vector<uint16_t> a = random_bits(area(rows, k));
-        const std::vector<uint16_t> b = random_bits(area(k, n));
+        const int a_row = k + 32;
+        const ptrdiff_t panel = ptrdiff_t{k + 32} * kPad;
+        const int c_row = n + 16;
+        const std::vector<uint16_t> a = random_bits(area(rows, a_row));
+        const std::vector<uint16_t> b = random_bits(area(k + 32, n));
         for (const bool accumulate : {false, true}) {
-          std::vector<float> c = random_values(area(rows, n));
+          std::vector<float> c = random_values(area(rows + 2, c_row));
           std::vector<float> expected = c;
-          const Bf16Rows left{a.data(), k};
-          const Bf16Pairs right{b.data(), ptrdiff_t{k} * kPad};
-          kernels().bf16->multiply(m, n, k, left, right, c.data(), n, accumulate);
-          testing::multiply_bf16(m, n, k, left, right, expected.data(), n, accumulate);
+          const Bf16Rows left{a.data() + 32, a_row};
+          const Bf16Pairs right{b.data() + ptrdiff_t{32} * kPad, panel};
+          kernels().bf16->multiply(m, n, k, left, right, c.data() + c_row + 8, c_row, accumulate);
+          testing::multiply_bf16(m, n, k, left, right, expected.data() + c_row + 8, c_row,
+                                 accumulate);
           for (size_t i = 0; i < c.size(); ++i) ASSERT_NEAR(c[i], expected[i], 1e-6 * k) << i;
         }
       }
     }
   }
-  kernels().bf16->end(state);
+  kernels().bf16->end(outer);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TileKernelsTest, ::testing::Range<size_t>(0, num_tile_kernels()),

@@ -14,7 +14,7 @@ namespace {
 // 3 rows of 4 tokens, 2 patch slots of 5 numbers.
 Extras make_extras() {
   return {.patches_BPC = at::arange(30, at::kDouble).view({3, 2, 5}),
-          .image_ids_BP = at::tensor(std::vector<int64_t>{0, 1, 0, 0, 0, 1}).view({3, 2}),
+          .image_ids_BP = at::tensor(std::vector<int64_t>{0, 1, 0, 0, 0, kNoImage}).view({3, 2}),
           .feature_of_token_BT =
               at::tensor(std::vector<int64_t>{-1, 0, -1, -1, 1, 0, -1, -1, -1, -1, -1, 0})
                   .view({3, 4})};

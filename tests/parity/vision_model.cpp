@@ -199,7 +199,7 @@ Extras image_rows(const VisionConfig& config, int64_t first, int64_t num_rows, i
     const std::vector<int64_t>& images =
         kImages[static_cast<size_t>((first + row) % static_cast<int64_t>(kImages.size()))];
     const Tensor ids_P = extras.image_ids_BP.select(0, row);
-    ids_P.fill_(static_cast<int64_t>(images.size()));
+    ids_P.fill_(kNoImage);
     int64_t slot = 0, token = (5 * (first + row)) % (seq_len / 2);
     for (size_t image = 0; image < images.size(); ++image) {
       ids_P.narrow(0, slot, images[image]).fill_(static_cast<int64_t>(image));
