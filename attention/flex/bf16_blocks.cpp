@@ -8,6 +8,27 @@
 
 namespace tessera::flex {
 
+namespace {
+
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+// In squares, so that the few lines of memory that one reads stay in the cache: tokens are often a
+// multiple of 2 kB apart.
+template <typename Visit>
+void for_each_square(int64_t num_tokens, int64_t dim, Visit visit) {
+  for (int64_t t = 0; t < num_tokens; t += kPad) {
+    for (int64_t d = 0; d < dim; d += kPad) {
+      visit(Range{t, std::min<int64_t>(t + kPad, num_tokens)},
+            Range{d, std::min<int64_t>(d + kPad, dim)});
+    }
+  }
+}
+
+}  // namespace
+
 Bf16Blocks::Bf16Blocks(const at::Tensor& x_BTHD, int64_t block_size, int64_t block_elements,
                        int64_t token_stride, int64_t height_stride)
     : heads_(x_BTHD.size(2)),
@@ -53,9 +74,13 @@ Bf16Blocks Bf16Blocks::transposed_rows(const at::Tensor& x_BTHD, int64_t block_s
   Bf16Blocks blocks(x_BTHD, block_size, padded(dim) * width, 1, width);
   blocks.fill(x_BTHD, block_size,
               [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
-                for (int64_t d = 0; d < dim; ++d) {
-                  for (int64_t t = 0; t < num_tokens; ++t) to[d * width + t] = from[t * stride + d];
-                }
+                for_each_square(num_tokens, dim, [&](Range tokens, Range dims) {
+                  for (int64_t d = dims.begin; d < dims.end; ++d) {
+                    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
+                      to[d * width + t] = from[t * stride + d];
+                    }
+                  }
+                });
               });
   return blocks;
 }
@@ -70,7 +95,10 @@ Bf16Blocks Bf16Blocks::pairs(const at::Tensor& x_BTHD, int64_t block_size) {
               [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
                 for (int64_t t = 0; t < num_tokens; ++t, from += stride) {
                   uint16_t* row = to + t / 2 * 2 * kPad + t % 2;
-                  for (int64_t d = 0; d < dim; ++d) row[d / kPad * panel + d % kPad * 2] = from[d];
+                  for (int64_t d = 0; d < dim; d += kPad, row += panel) {
+                    const int64_t num_d = std::min<int64_t>(dim - d, kPad);
+                    for (int64_t i = 0; i < num_d; ++i) row[2 * i] = from[d + i];
+                  }
                 }
               });
   return blocks;
@@ -84,10 +112,15 @@ Bf16Blocks Bf16Blocks::transposed_pairs(const at::Tensor& x_BTHD, int64_t block_
   Bf16Blocks blocks(x_BTHD, block_size, tokens * height, height, height * kPad);
   blocks.fill(x_BTHD, block_size,
               [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
-                for (int64_t t = 0; t < num_tokens; ++t, from += stride) {
-                  uint16_t* column = to + t / kPad * kPad * height + t % kPad * 2;
-                  for (int64_t d = 0; d < dim; ++d) column[d / 2 * 2 * kPad + d % 2] = from[d];
-                }
+                for_each_square(num_tokens, dim, [&](Range tokens, Range dims) {
+                  uint16_t* panel = to + tokens.begin * height;
+                  for (int64_t d = dims.begin; d < dims.end; ++d) {
+                    uint16_t* row = panel + d / 2 * 2 * kPad + d % 2;
+                    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
+                      row[2 * (t - tokens.begin)] = from[t * stride + d];
+                    }
+                  }
+                });
               });
   return blocks;
 }

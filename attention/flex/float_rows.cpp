@@ -18,14 +18,23 @@ at::Tensor as_padded_float(const at::Tensor& x_BTHD) {
   return x.stride(3) == 1 ? x : x.contiguous();
 }
 
-// to = panels of [width, tokens]: factor * from[token, d], zero beyond the tokens there are.
+// to = panels of [width, tokens]: factor * from[token, d], zero beyond the tokens there are. By way
+// of small squares: tokens are often a multiple of 4 kB apart, where a cache holds a few lines
+// only.
 void copy_columns(const float* from, ptrdiff_t token_stride, int64_t num_tokens, int64_t width,
                   float factor, float* to, int64_t to_width) {
+  float square[kPad][kPad] = {};
   for (int64_t first = 0; first < to_width; first += kPad) {
     const int64_t count = std::clamp<int64_t>(num_tokens - first, 0, kPad);
-    for (int64_t d = 0; d < width; ++d, to += kPad) {
-      for (int64_t j = 0; j < count; ++j) to[j] = factor * from[(first + j) * token_stride + d];
-      std::fill(to + count, to + kPad, 0.0F);
+    for (int64_t j = count; j < kPad; ++j) std::fill_n(square[j], kPad, 0.0F);
+    for (int64_t d = 0; d < width; d += kPad) {
+      const int64_t num_d = std::min<int64_t>(width - d, kPad);
+      for (int64_t j = 0; j < count; ++j) {
+        std::memcpy(square[j], from + (first + j) * token_stride + d, num_d * sizeof(float));
+      }
+      for (int64_t i = 0; i < num_d; ++i, to += kPad) {
+        for (int64_t j = 0; j < kPad; ++j) to[j] = factor * square[j][i];
+      }
     }
   }
 }

@@ -141,6 +141,11 @@ inline void multiply_rest(int rows, int k, MatrixView a, const TileColumns<kVect
   }
 }
 
+// A register tile of fewer rows waits for its own sums: two vectors a row, four cycles a sum, two
+// sums a cycle. What is left of the rows is therefore cut in halves where one tile would be
+// smaller.
+constexpr int kFewestRows = 4;
+
 // Columns [j, j + kVectors * kLanes): b's part of them stays in the first-level cache while the
 // rows pass, and each pass fetches a share of the next part.
 template <int kVectors>
@@ -154,14 +159,20 @@ inline void multiply_columns(int j, int m, int k, MatrixView a, PanelView b, flo
     columns.b[v] = b.data + column / kPad * b.panel + column % kPad;
     columns.c[v] = c + column;
   }
-  int i = 0;
-  for (; i + FLEX_ROWS <= m; i += FLEX_ROWS) {
+  const auto advance = [&](int rows) {
+    a.data += rows * a.row;
+    for (float*& to : columns.c) to += rows * c_row;
+  };
+  int left = m;
+  for (; left == FLEX_ROWS || left >= FLEX_ROWS + kFewestRows; left -= FLEX_ROWS) {
     multiply_tile<FLEX_ROWS>(k, a, columns, c_row, accumulate);
     for (int line = 0; line < per_pass; ++line, next += 16) __builtin_prefetch(next);
-    a.data += FLEX_ROWS * a.row;
-    for (float*& to : columns.c) to += FLEX_ROWS * c_row;
+    advance(FLEX_ROWS);
   }
-  multiply_rest<FLEX_ROWS - 1>(m - i, k, a, columns, c_row, accumulate);
+  const int half = left > FLEX_ROWS ? (left + 1) / 2 : left;
+  multiply_rest<FLEX_ROWS - 1>(half, k, a, columns, c_row, accumulate);
+  advance(half);
+  multiply_rest<FLEX_ROWS - 1>(left - half, k, a, columns, c_row, accumulate);
 }
 
 void multiply(int m, int n, int k, MatrixView a, PanelView b, float* c, ptrdiff_t c_row,
