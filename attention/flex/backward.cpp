@@ -9,18 +9,20 @@
 //   delta = sum_e do out - dlse exp(lse' - lse)            dsink = -sum_q exp(sink - lse') sum_e do
 //   out
 //
-// Shape legend: as in attention/attention.h; C copies of dQ.
+// Shape legend: as in attention/attention.h.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/logaddexp.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 
 #include "attention/block_mask_shared.h"
 #include "attention/flex/flex_passes.h"
+#include "attention/flex/query_sums.h"
 #include "attention/flex/run_units.h"
 
 namespace tessera::flex {
@@ -86,9 +88,12 @@ class BackwardPass {
         terms_(row_terms(inputs, result, d_out_BTHE, d_lse_BHT)),
         qk_dim_(inputs.q_BTHD.size(3)),
         v_dim_(inputs.v_BSKE.size(3)),
-        d_q_CBHTD_(at::zeros({plan_.num_chunks, problem_.batch(), problem_.heads(),
-                              problem_.q_len() + kPad, padded(qk_dim_)},
-                             at::kFloat)) {
+        d_q_({.num_chunks = plan_.num_chunks,
+              .batch = problem_.batch(),
+              .heads = problem_.heads(),
+              .kv_heads = problem_.kv_heads(),
+              .q_len = problem_.q_len(),
+              .dim = qk_dim_}) {
     gradients_.d_k_BSKD = at::empty(inputs.k_BSKD.sizes(), at::kFloat);
     gradients_.d_v_BSKE = at::empty(inputs.v_BSKE.sizes(), at::kFloat);
     gradients_.d_sinks_H = terms_.d_sinks_H;
@@ -103,12 +108,7 @@ class BackwardPass {
         [&](size_t lane, Buffers& buffers) {
           for (const size_t unit : lanes[lane]) run_unit(plan_.units[unit], buffers);
         });
-    const at::Tensor d_q_BHTD = plan_.num_chunks == 1 ? d_q_CBHTD_[0] : d_q_CBHTD_.sum(0);
-    gradients_.d_q_BTHD = d_q_BHTD.narrow(2, 0, problem_.q_len())
-                              .narrow(3, 0, qk_dim_)
-                              .transpose(1, 2)
-                              .mul(inputs_.scale)
-                              .contiguous();
+    gradients_.d_q_BTHD = d_q_.sum(inputs_.scale);
     return gradients_;
   }
 
@@ -138,7 +138,26 @@ class BackwardPass {
     return ordered;
   }
 
+  // The queries that meet a unit's keys, from the first to the last.
+  TokenRange queries_of(const WorkUnit& unit) const {
+    const int64_t group = problem_.heads() / problem_.kv_heads();
+    int64_t first = problem_.mask().data().num_q_blocks();
+    int64_t last = 0;
+    for (int64_t h = unit.h * group; h < (unit.h + 1) * group; ++h) {
+      for (int64_t kv_block = unit.begin; kv_block < unit.end; ++kv_block) {
+        for (const BlockRun& run : problem_.mask().q_runs(unit.b, h, kv_block)) {
+          first = std::min<int64_t>(first, run.begin);
+          last = std::max<int64_t>(last, run.end);
+        }
+      }
+    }
+    if (first >= last) return {0, 0};
+    const int64_t block = problem_.mask().shape().block.q;
+    return {first * block, std::min(last * block, problem_.q_len())};
+  }
+
   void run_unit(const WorkUnit& unit, Buffers& buffers) {
+    d_q_.begin(unit, queries_of(unit));
     const int64_t group = problem_.heads() / problem_.kv_heads();
     for (int64_t kv_block = unit.begin; kv_block < unit.end; ++kv_block) {
       std::fill(buffers.d_k.begin(), buffers.d_k.end(), 0.0F);
@@ -176,12 +195,7 @@ class BackwardPass {
       kernels.multiply_elements(d_scores.scores, buffers.slopes.data(), p.ld, p.rows, p.cols);
     }
     products_->add_d_keys(part, d_scores, buffers.d_k.data(), buffers.scratch);
-    products_->add_d_queries(part, d_scores, d_q_row(chunk, part.b, part.h, q), buffers.scratch);
-  }
-
-  float* d_q_row(int64_t chunk, int64_t b, int64_t h, int64_t q) {
-    return d_q_CBHTD_.mutable_data_ptr<float>() + chunk * d_q_CBHTD_.stride(0) +
-           b * d_q_CBHTD_.stride(1) + h * d_q_CBHTD_.stride(2) + q * d_q_CBHTD_.stride(3);
+    products_->add_d_queries(part, d_scores, d_q_.at(chunk, part.b, part.h, q), buffers.scratch);
   }
 
   void add_d_bias(const TilePart& part, const ScoreTile& tile, const float* d_scores) {
@@ -220,7 +234,7 @@ class BackwardPass {
   RowTerms terms_;
   int64_t qk_dim_;
   int64_t v_dim_;
-  at::Tensor d_q_CBHTD_;  // kPad rows more than there are queries
+  QuerySums d_q_;
   BackwardResult gradients_;
 };
 

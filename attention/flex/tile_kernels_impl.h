@@ -128,7 +128,7 @@ inline void multiply_tile(int k, MatrixView a, const TileColumns<kVectors>& colu
   }
 }
 
-// The last rows, fewer than FLEX_ROWS.
+// The last rows, up to kRows.
 template <int kRows, int kVectors>
 inline void multiply_rest(int rows, int k, MatrixView a, const TileColumns<kVectors>& columns,
                           ptrdiff_t c_row, bool accumulate) {
@@ -170,9 +170,9 @@ inline void multiply_columns(int j, int m, int k, MatrixView a, PanelView b, flo
     advance(FLEX_ROWS);
   }
   const int half = left > FLEX_ROWS ? (left + 1) / 2 : left;
-  multiply_rest<FLEX_ROWS - 1>(half, k, a, columns, c_row, accumulate);
+  multiply_rest<FLEX_ROWS>(half, k, a, columns, c_row, accumulate);
   advance(half);
-  multiply_rest<FLEX_ROWS - 1>(left - half, k, a, columns, c_row, accumulate);
+  multiply_rest<FLEX_ROWS>(left - half, k, a, columns, c_row, accumulate);
 }
 
 void multiply(int m, int n, int k, MatrixView a, PanelView b, float* c, ptrdiff_t c_row,
