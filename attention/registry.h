@@ -86,7 +86,7 @@ AttentionOutput eager_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BS
 struct FlexArgs {
   // Multiply bfloat16 inputs as they are where the processor has instructions for it (AMX), which
   // rounds probabilities and score gradients to bfloat16. Otherwise, and on other processors, they
-  // are computed as float32: for results that do not depend on the processor.
+  // are computed as float32: a precision that does not depend on the processor.
   bool bf16_products = true;
 };
 
