@@ -1,19 +1,15 @@
 #include "attention/flex/bf16_blocks.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cstring>
 
+#include "attention/flex/for_each_block.h"
+
 namespace tessera::flex {
 
 namespace {
-
-struct Range {
-  int64_t begin;
-  int64_t end;
-};
 
 // In squares, so that the few lines of memory that one reads stay in the cache: tokens are often a
 // multiple of 2 kB apart.
@@ -21,8 +17,8 @@ template <typename Visit>
 void for_each_square(int64_t num_tokens, int64_t dim, Visit visit) {
   for (int64_t t = 0; t < num_tokens; t += kPad) {
     for (int64_t d = 0; d < dim; d += kPad) {
-      visit(Range{t, std::min<int64_t>(t + kPad, num_tokens)},
-            Range{d, std::min<int64_t>(d + kPad, dim)});
+      visit(TokenRange{t, std::min<int64_t>(t + kPad, num_tokens)},
+            TokenRange{d, std::min<int64_t>(d + kPad, dim)});
     }
   }
 }
@@ -44,14 +40,11 @@ template <typename Copy>
 void Bf16Blocks::fill(const at::Tensor& x_BTHD, int64_t block_size, Copy copy) {
   const at::Tensor x = x_BTHD.stride(3) == 1 ? x_BTHD : x_BTHD.contiguous();
   const auto* from = reinterpret_cast<const uint16_t*>(x.const_data_ptr<at::BFloat16>());
-  at::parallel_for(0, x.size(0) * heads_ * num_blocks_, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t token = i % num_blocks_ * block_size;
-      const int64_t head = i / num_blocks_;
-      copy(from + head / heads_ * x.stride(0) + token * x.stride(1) + head % heads_ * x.stride(2),
-           x.stride(1), std::min(block_size, x.size(1) - token), data_ + i * block_elements_);
-    }
-  });
+  for_each_block(x, block_size,
+                 [&](int64_t b, int64_t h, int64_t block, int64_t token, int64_t num_tokens) {
+                   copy(from + b * x.stride(0) + token * x.stride(1) + h * x.stride(2), x.stride(1),
+                        num_tokens, data_ + block_offset(b, h, block));
+                 });
 }
 
 Bf16Blocks Bf16Blocks::rows(const at::Tensor& x_BTHD, int64_t block_size) {
@@ -74,7 +67,7 @@ Bf16Blocks Bf16Blocks::transposed_rows(const at::Tensor& x_BTHD, int64_t block_s
   Bf16Blocks blocks(x_BTHD, block_size, padded(dim) * width, 1, width);
   blocks.fill(x_BTHD, block_size,
               [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
-                for_each_square(num_tokens, dim, [&](Range tokens, Range dims) {
+                for_each_square(num_tokens, dim, [&](TokenRange tokens, TokenRange dims) {
                   for (int64_t d = dims.begin; d < dims.end; ++d) {
                     for (int64_t t = tokens.begin; t < tokens.end; ++t) {
                       to[d * width + t] = from[t * stride + d];
@@ -112,7 +105,7 @@ Bf16Blocks Bf16Blocks::transposed_pairs(const at::Tensor& x_BTHD, int64_t block_
   Bf16Blocks blocks(x_BTHD, block_size, tokens * height, height, height * kPad);
   blocks.fill(x_BTHD, block_size,
               [&](const uint16_t* from, int64_t stride, int64_t num_tokens, uint16_t* to) {
-                for_each_square(num_tokens, dim, [&](Range tokens, Range dims) {
+                for_each_square(num_tokens, dim, [&](TokenRange tokens, TokenRange dims) {
                   uint16_t* panel = to + tokens.begin * height;
                   for (int64_t d = dims.begin; d < dims.end; ++d) {
                     uint16_t* row = panel + d / 2 * 2 * kPad + d % 2;

@@ -25,10 +25,10 @@ class Bf16Blocks {
 
   // From token `token` of a block on: a multiple of kPad, for transposed_rows of kBf16Depth.
   Bf16Rows rows_at(int64_t b, int64_t h, int64_t block, int64_t token) const {
-    return {block_at(b, h, block) + token * token_stride_, height_stride_};
+    return {data_ + block_offset(b, h, block) + token * token_stride_, height_stride_};
   }
   Bf16Pairs pairs_at(int64_t b, int64_t h, int64_t block, int64_t token) const {
-    return {block_at(b, h, block) + token * token_stride_, height_stride_};
+    return {data_ + block_offset(b, h, block) + token * token_stride_, height_stride_};
   }
 
  private:
@@ -37,8 +37,8 @@ class Bf16Blocks {
   Bf16Blocks(const at::Tensor& x_BTHD, int64_t block_size, int64_t block_elements,
              int64_t token_stride, int64_t height_stride);
 
-  const uint16_t* block_at(int64_t b, int64_t h, int64_t block) const {
-    return data_ + ((b * heads_ + h) * num_blocks_ + block) * block_elements_;
+  int64_t block_offset(int64_t b, int64_t h, int64_t block) const {
+    return ((b * heads_ + h) * num_blocks_ + block) * block_elements_;
   }
 
   // Fills each block by copy(first token's numbers, stride from token to token, tokens, to).

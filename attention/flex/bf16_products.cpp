@@ -1,5 +1,7 @@
 // Products in bfloat16. Sums over queries (dK, dV) are held transposed, [D, keys]: then the rounded
 // p or ds is a right side, which two of its rows make side by side, and nothing is transposed.
+#include <algorithm>
+
 #include "attention/flex/bf16_blocks.h"
 #include "attention/flex/products_impl.h"
 
@@ -16,6 +18,7 @@ class Bf16Scores {
       : kernels_(kernels),
         group_(inputs.q_BTHD.size(2) / inputs.k_BSKD.size(2)),
         dim_(inputs.q_BTHD.size(3)),
+        block_cols_(padded(std::min(mask.shape().block.kv, mask.shape().kv_len), kBf16Depth)),
         q_(Bf16Blocks::rows(inputs.q_BTHD, mask.shape().block.q)),
         keys_(Bf16Blocks::transposed_pairs(inputs.k_BSKD, mask.shape().block.kv)),
         scales_(kFullRows, static_cast<float>(inputs.scale)) {}
@@ -30,18 +33,20 @@ class Bf16Scores {
 
   int64_t kv_head(const TilePart& part) const { return part.h / group_; }
 
+  // For a rounded part of any size.
+  ProductScratch scratch() const {
+    return {kernels_.bf16, static_cast<size_t>(kFullRows * block_cols_)};
+  }
+
  private:
   const TileKernels& kernels_;
   int64_t group_;
   int64_t dim_;
+  int64_t block_cols_;
   Bf16Blocks q_;
   Bf16Blocks keys_;
   std::vector<float> scales_;
 };
-
-int64_t block_cols(const BlockMask& mask) {
-  return padded(std::min(mask.shape().block.kv, mask.shape().kv_len), kBf16Depth);
-}
 
 // sums[r, width] += x[r, c] * keys[c, width]
 void add_rounded(const TileKernels& kernels, const ScoreTile& x, Bf16Pairs keys, int64_t width,
@@ -58,12 +63,9 @@ class Bf16Forward final : public ForwardProducts {
       : kernels_(kernels),
         scores_(inputs, mask, kernels),
         v_(Bf16Blocks::pairs(inputs.v_BSKE, mask.shape().block.kv)),
-        width_(padded(inputs.v_BSKE.size(3))),
-        block_cols_(block_cols(mask)) {}
+        width_(padded(inputs.v_BSKE.size(3))) {}
 
-  ProductScratch scratch() const override {
-    return {kernels_.bf16, static_cast<size_t>(kFullRows * block_cols_)};
-  }
+  ProductScratch scratch() const override { return scores_.scratch(); }
 
   void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
 
@@ -79,7 +81,6 @@ class Bf16Forward final : public ForwardProducts {
   Bf16Scores scores_;
   Bf16Blocks v_;
   int64_t width_;
-  int64_t block_cols_;
 };
 
 class Bf16Backward final : public BackwardProducts {
@@ -91,7 +92,6 @@ class Bf16Backward final : public BackwardProducts {
         qk_width_(padded(inputs.q_BTHD.size(3))),
         v_width_(padded(inputs.v_BSKE.size(3))),
         v_dim_(inputs.v_BSKE.size(3)),
-        block_cols_(block_cols(mask)),
         key_stride_(padded(std::min(mask.shape().block.kv, mask.shape().kv_len))),
         q_columns_(Bf16Blocks::transposed_rows(inputs.q_BTHD, mask.shape().block.q)),
         k_(Bf16Blocks::pairs(inputs.k_BSKD, mask.shape().block.kv)),
@@ -99,9 +99,7 @@ class Bf16Backward final : public BackwardProducts {
         d_out_(Bf16Blocks::rows(d_out_BTHE, mask.shape().block.q)),
         d_out_columns_(Bf16Blocks::transposed_rows(d_out_BTHE, mask.shape().block.q)) {}
 
-  ProductScratch scratch() const override {
-    return {kernels_.bf16, static_cast<size_t>(kFullRows * block_cols_)};
-  }
+  ProductScratch scratch() const override { return scores_.scratch(); }
   KeyLayout d_k_layout() const override { return {1, key_stride_}; }
   KeyLayout d_v_layout() const override { return {1, key_stride_}; }
 
@@ -149,7 +147,6 @@ class Bf16Backward final : public BackwardProducts {
   int64_t qk_width_;
   int64_t v_width_;
   int64_t v_dim_;
-  int64_t block_cols_;
   int64_t key_stride_;
   Bf16Blocks q_columns_;
   Bf16Blocks k_;
