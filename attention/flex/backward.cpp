@@ -56,12 +56,12 @@ RowTerms row_terms(const FlexInputs& inputs, const ForwardResult& result,
   return terms;
 }
 
-// Buffers of one thread, for one part of a tile and one block of keys.
+// Buffers of one thread, for one slab of a tile and one block of keys.
 struct Buffers {
   Buffers(const FlexProblem& problem, const BackwardProducts& products, int64_t qk_width,
           int64_t v_width)
       : scratch(products.scratch()),
-        scores(kFullRows * problem.block_cols()),
+        scores(kSlabRows * problem.block_cols()),
         d_scores(scores.size()),
         slopes(problem.has_soft_cap() ? scores.size() : 0),
         d_k(problem.block_cols() * qk_width),
@@ -82,7 +82,7 @@ class BackwardPass {
                const TileKernels& kernels)
       : inputs_(inputs),
         problem_(inputs, mask, kernels),
-        plan_(backward_plan(mask, problem_.spans(), problem_.batch(), problem_.heads(),
+        plan_(backward_plan(mask, problem_.areas(), problem_.batch(), problem_.heads(),
                             problem_.kv_heads())),
         products_(backward_products(inputs, d_out_BTHE, mask, kernels)),
         terms_(row_terms(inputs, result, d_out_BTHE, d_lse_BHT)),
@@ -166,8 +166,8 @@ class BackwardPass {
       for (part.h = unit.h * group; part.h < (unit.h + 1) * group; ++part.h) {
         for (const BlockRun& run : problem_.mask().q_runs(part.b, part.h, kv_block)) {
           for (part.q_block = run.begin; part.q_block < run.end; ++part.q_block) {
-            problem_.for_each_part(part, run,
-                                   [&](const TilePart& p) { add_part(p, unit.chunk, buffers); });
+            problem_.for_each_slab(
+                part, run, [&](const TileSlab& slab) { add_slab(slab, unit.chunk, buffers); });
           }
         }
       }
@@ -175,36 +175,61 @@ class BackwardPass {
     }
   }
 
-  void add_part(const TilePart& part, int32_t chunk, Buffers& buffers) {
-    const TileKernels& kernels = problem_.kernels();
-    const int64_t q = part.q_block * problem_.mask().shape().block.q + part.row;
-    const int64_t row_term = (part.b * problem_.heads() + part.h) * problem_.q_len() + q;
-
-    const ScoreTile p =
-        problem_.scores(*products_, part, buffers.scores.data(), buffers.slopes.data());
-    kernels.probabilities(p, terms_.lse_BHT.const_data_ptr<float>() + row_term);
-    products_->add_d_values(part, p, buffers.d_v.data(), buffers.scratch);
-
-    ScoreTile d_scores = p;
-    d_scores.scores = buffers.d_scores.data();
-    products_->d_probabilities(part, p, d_scores.scores);
-    kernels.score_gradients(p, d_scores.scores,
-                            terms_.delta_BHT.const_data_ptr<float>() + row_term);
-    if (gradients_.d_bias_BHTS.defined()) add_d_bias(part, p, d_scores.scores);
-    if (problem_.has_soft_cap()) {
-      kernels.multiply_elements(d_scores.scores, buffers.slopes.data(), p.ld, p.rows, p.cols);
-    }
-    products_->add_d_keys(part, d_scores, buffers.d_k.data(), buffers.scratch);
-    products_->add_d_queries(part, d_scores, d_q_.at(chunk, part.b, part.h, q), buffers.scratch);
+  void add_slab(const TileSlab& slab, int32_t chunk, Buffers& buffers) {
+    const auto p = [&](const TilePart& part) {
+      return problem_.tile_of(part, buffers.scores.data());
+    };
+    const auto d_s = [&](const TilePart& part) {
+      return problem_.tile_of(part, buffers.d_scores.data());
+    };
+    problem_.scores(*products_, slab, buffers.scores.data(), buffers.slopes.data());
+    slab.by_rows([&](const TilePart& part) {
+      problem_.kernels().probabilities(p(part), rows_of(part, terms_.lse_BHT));
+    });
+    problem_.clear_gaps(slab, buffers.d_scores.data());
+    slab.by_columns([&](const TilePart& part) {
+      products_->add_d_values(part, p(part), buffers.d_v.data(), buffers.scratch);
+      products_->d_probabilities(part, d_s(part));
+    });
+    slab.by_rows([&](const TilePart& part) {
+      finish_d_scores(part, p(part), d_s(part), buffers);
+      float* d_q = d_q_.at(chunk, part.b, part.h, first_query(part));
+      products_->add_d_queries(part, d_s(part), d_q, buffers.scratch);
+    });
+    slab.by_columns([&](const TilePart& part) {
+      products_->add_d_keys(part, d_s(part), buffers.d_k.data(), buffers.scratch);
+    });
   }
 
-  void add_d_bias(const TilePart& part, const ScoreTile& tile, const float* d_scores) {
+  int64_t first_query(const TilePart& part) const {
+    return part.q_block * problem_.mask().shape().block.q + part.row;
+  }
+
+  // Of a part's rows, in a [B, H, T] tensor.
+  const float* rows_of(const TilePart& part, const at::Tensor& terms_BHT) const {
+    return terms_BHT.const_data_ptr<float>() +
+           (part.b * problem_.heads() + part.h) * problem_.q_len() + first_query(part);
+  }
+
+  // Turns the gradient of the probabilities into that of the products q k^T.
+  void finish_d_scores(const TilePart& part, const ScoreTile& p, const ScoreTile& d_s,
+                       const Buffers& buffers) {
+    const TileKernels& kernels = problem_.kernels();
+    kernels.score_gradients(p, d_s.scores, rows_of(part, terms_.delta_BHT));
+    if (gradients_.d_bias_BHTS.defined()) add_d_bias(part, d_s);
+    if (problem_.has_soft_cap()) {
+      const float* slopes = buffers.slopes.data() + (p.scores - buffers.scores.data());
+      kernels.multiply_elements(d_s.scores, slopes, p.ld, p.rows, p.cols);
+    }
+  }
+
+  void add_d_bias(const TilePart& part, const ScoreTile& d_s) {
     auto* d_bias = gradients_.d_bias_BHTS.mutable_data_ptr<float>();
-    const int64_t q = part.q_block * problem_.mask().shape().block.q + part.row;
+    const int64_t q = first_query(part);
     const int64_t kv = part.kv_block * problem_.mask().shape().block.kv + part.span.begin;
-    for (int i = 0; i < tile.rows; ++i) {
-      for (int j = 0; j < tile.live_cols; ++j) {
-        d_bias[problem_.bias_index(part.b, part.h, q + i, kv + j)] += d_scores[i * tile.ld + j];
+    for (int i = 0; i < d_s.rows; ++i) {
+      for (int j = 0; j < d_s.live_cols; ++j) {
+        d_bias[problem_.bias_index(part.b, part.h, q + i, kv + j)] += d_s.scores[i * d_s.ld + j];
       }
     }
   }

@@ -21,7 +21,7 @@ class Bf16Scores {
         block_cols_(padded(std::min(mask.shape().block.kv, mask.shape().kv_len), kBf16Depth)),
         q_(Bf16Blocks::rows(inputs.q_BTHD, mask.shape().block.q)),
         keys_(Bf16Blocks::transposed_pairs(inputs.k_BSKD, mask.shape().block.kv)),
-        scales_(kFullRows, static_cast<float>(inputs.scale)) {}
+        scales_(kSlabRows, static_cast<float>(inputs.scale)) {}
 
   void operator()(const TilePart& part, const ScoreTile& tile) const {
     kernels_.bf16->multiply(part.num_rows, tile.cols, depth(dim_),
@@ -35,7 +35,7 @@ class Bf16Scores {
 
   // For a rounded part of any size.
   ProductScratch scratch() const {
-    return {kernels_.bf16, static_cast<size_t>(kFullRows * block_cols_)};
+    return {kernels_.bf16, static_cast<size_t>(kSlabRows * block_cols_)};
   }
 
  private:
@@ -110,11 +110,11 @@ class Bf16Backward final : public BackwardProducts {
     add_transposed(part, d_out_columns_, v_width_, p, d_v, scratch.operand());
   }
 
-  void d_probabilities(const TilePart& part, const ScoreTile& p, float* d_p) const override {
+  void d_probabilities(const TilePart& part, const ScoreTile& d_p) const override {
     kernels_.bf16->multiply(
-        p.rows, p.cols, depth(v_dim_), d_out_.rows_at(part.b, part.h, part.q_block, part.row),
-        v_columns_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin), d_p,
-        p.ld, /*accumulate=*/false);
+        d_p.rows, d_p.cols, depth(v_dim_), d_out_.rows_at(part.b, part.h, part.q_block, part.row),
+        v_columns_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin),
+        d_p.scores, d_p.ld, /*accumulate=*/false);
   }
 
   void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,

@@ -7,19 +7,18 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <utility>
 
 #include "attention/block_mask.h"
+#include "attention/flex/tile_areas.h"
 #include "attention/flex/tile_kernels.h"
-#include "attention/flex/tile_plan.h"
 
 namespace tessera::flex {
 
 inline int64_t padded(int64_t width, int64_t multiple = kPad) {
   return (width + multiple - 1) / multiple * multiple;
 }
-
-// Rows of a full tile that are computed together.
-inline constexpr int64_t kFullRows = 128;
 
 // Tensors may be of any float type up to 32 bits; undefined ones are options that are not used.
 struct FlexInputs {
@@ -44,6 +43,34 @@ struct TilePart {
   int64_t kv_block = 0;
   ColumnSpan span{};
   int32_t tile = BlockRun::kFullTiles;
+};
+
+// Up to kSlabRows rows of a tile, from a multiple of it on, and what of them is computed.
+struct TileSlab {
+  TilePart whole{};
+  SlabAreas areas{};
+
+  // Calls visit(part) for the areas of one of the two cuts.
+  template <typename Visit>
+  void by_rows(Visit visit) const {
+    visit_parts(areas.by_rows, visit);
+  }
+  template <typename Visit>
+  void by_columns(Visit visit) const {
+    visit_parts(areas.by_columns, visit);
+  }
+
+ private:
+  template <typename Visit>
+  void visit_parts(std::span<const TileArea> cut, Visit& visit) const {
+    TilePart part = whole;
+    for (const TileArea& area : cut) {
+      part.row = area.row;
+      part.num_rows = area.num_rows;
+      part.span = area.span;
+      visit(std::as_const(part));
+    }
+  }
 };
 
 }  // namespace tessera::flex

@@ -9,7 +9,7 @@ namespace tessera::flex {
 FlexProblem::FlexProblem(const FlexInputs& inputs, const BlockMask& mask,
                          const TileKernels& kernels)
     : mask_(mask),
-      spans_(mask),
+      areas_(mask, multiplies_in_bf16(inputs, mask, kernels) ? kBf16Depth : kPad),
       kernels_(kernels),
       batch_(inputs.q_BTHD.size(0)),
       heads_(inputs.q_BTHD.size(2)),
@@ -27,22 +27,33 @@ FlexProblem::FlexProblem(const FlexInputs& inputs, const BlockMask& mask,
   }
 }
 
-ScoreTile FlexProblem::scores(const Products& products, const TilePart& part, float* buffer,
-                              float* slopes) const {
+ScoreTile FlexProblem::tile_of(const TilePart& part, float* buffer) const {
   const MaskShape& shape = mask_.shape();
-  const int64_t q = part.q_block * shape.block.q + part.row;
-  const TokenRange keys = block_tokens(part.kv_block, shape.block.kv, shape.kv_len);
-  const int64_t kv = keys.begin + part.span.begin;
-  const int64_t live = std::min<int64_t>(part.span.end, keys.size()) - part.span.begin;
-  const ScoreTile tile{.scores = buffer,
-                       .ld = block_cols(),
-                       .rows = part.num_rows,
-                       .cols = part.span.end - part.span.begin,
-                       .live_cols = static_cast<int>(live)};
-  products.scores(part, tile);
+  const int64_t keys = block_tokens(part.kv_block, shape.block.kv, shape.kv_len).size();
+  const int64_t live = std::min<int64_t>(part.span.end, keys) - part.span.begin;
+  return {.scores = buffer + part.row % kSlabRows * block_cols() + part.span.begin,
+          .ld = block_cols(),
+          .rows = part.num_rows,
+          .cols = part.span.size(),
+          .live_cols = static_cast<int>(live)};
+}
+
+void FlexProblem::scores(const Products& products, const TileSlab& slab, float* buffer,
+                         float* slopes) const {
+  clear_gaps(slab, buffer);
+  slab.by_columns([&](const TilePart& part) { products.scores(part, tile_of(part, buffer)); });
+  slab.by_rows([&](const TilePart& part) {
+    const ScoreTile tile = tile_of(part, buffer);
+    finish_scores(part, tile, slopes == nullptr ? nullptr : slopes + (tile.scores - buffer));
+  });
+}
+
+void FlexProblem::finish_scores(const TilePart& part, const ScoreTile& tile, float* slopes) const {
   if (soft_cap_ != 0) kernels_.cap_scores(tile, soft_cap_, slopes);
   if (has_bias()) add_bias(part, tile);
   if (!alibi_slopes_.empty()) {
+    const int64_t q = part.q_block * mask_.shape().block.q + part.row;
+    const int64_t kv = part.kv_block * mask_.shape().block.kv + part.span.begin;
     kernels_.add_alibi(tile, alibi_slopes_[part.h], static_cast<float>(kv - q));
   }
   MaskBits bits{nullptr, mask_.data().words_per_row(), part.span.begin};
@@ -50,7 +61,20 @@ ScoreTile FlexProblem::scores(const Products& products, const TilePart& part, fl
     bits.words = tile_words(mask_.data(), part.tile) + part.row * bits.words_per_row;
   }
   if (bits.words != nullptr || tile.live_cols < tile.cols) kernels_.mask_scores(tile, bits);
-  return tile;
+}
+
+void FlexProblem::clear_gaps(const TileSlab& slab, float* buffer) const {
+  for (const TileArea& rows : slab.areas.by_rows) {
+    for (const TileArea& columns : slab.areas.by_columns) {
+      const int32_t begin = std::max(rows.span.begin, columns.span.begin);
+      const int32_t end = std::min(rows.span.end, columns.span.end);
+      for (int32_t row = rows.row; row < rows.row + rows.num_rows; ++row) {
+        if (row >= columns.row && row < columns.row + columns.num_rows) continue;
+        float* to = buffer + row % kSlabRows * block_cols();
+        for (int32_t column = begin; column < end; ++column) to[column] = 0;
+      }
+    }
+  }
 }
 
 int64_t FlexProblem::bias_index(int64_t b, int64_t h, int64_t q, int64_t kv) const {

@@ -1,4 +1,4 @@
-// One call of flex attention: its mask in parts, and the scores of a part, which the forward and
+// One call of flex attention: its mask in slabs, and the scores of a slab, which the forward and
 // the backward pass compute alike.
 //
 // Shape legend: as in attention/attention.h.
@@ -21,7 +21,7 @@ class FlexProblem {
   FlexProblem(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels);
 
   const BlockMask& mask() const { return mask_; }
-  const TileSpans& spans() const { return spans_; }
+  const TileAreas& areas() const { return areas_; }
   const TileKernels& kernels() const { return kernels_; }
 
   int64_t batch() const { return batch_; }
@@ -35,24 +35,31 @@ class FlexProblem {
   int64_t block_rows() const { return std::min(mask_.shape().block.q, q_len()); }
   int64_t block_cols() const { return padded(std::min(mask_.shape().block.kv, kv_len())); }
 
-  // Calls visit(part) for the parts of one run of tiles, rows at a time, ascending.
+  // Calls visit(slab) for the slabs of one run of tiles of `tile`'s key block, ascending.
   template <typename Visit>
-  void for_each_part(TilePart part, const BlockRun& run, Visit visit) const;
+  void for_each_slab(TilePart tile, const BlockRun& run, Visit visit) const;
 
-  // Masked scores of a part in `buffer`, of leading dimension block_cols(). slopes: the derivative
-  // of the soft cap, likewise, or none.
-  ScoreTile scores(const Products& products, const TilePart& part, float* buffer,
-                   float* slopes) const;
+  // A part of a slab, in a buffer [kSlabRows, block_cols()] for the whole slab.
+  ScoreTile tile_of(const TilePart& part, float* buffer) const;
+
+  // Masked scores of a slab in its areas by rows, in such a buffer. slopes: the derivative of the
+  // soft cap, likewise, or none.
+  void scores(const Products& products, const TileSlab& slab, float* buffer, float* slopes) const;
+
+  // Zero in what a slab's areas by rows hold beside those by columns: no product by columns writes
+  // there, and sums over rows read it.
+  void clear_gaps(const TileSlab& slab, float* buffer) const;
 
   // Where bias entry (b, h, q, kv) is, in a tensor of the bias's (broadcast) shape.
   int64_t bias_index(int64_t b, int64_t h, int64_t q, int64_t kv) const;
   bool has_bias() const { return bias_.defined(); }
 
  private:
+  void finish_scores(const TilePart& part, const ScoreTile& tile, float* slopes) const;
   void add_bias(const TilePart& part, const ScoreTile& tile) const;
 
   const BlockMask& mask_;
-  TileSpans spans_;
+  TileAreas areas_;
   const TileKernels& kernels_;
   int64_t batch_;
   int64_t heads_;
@@ -64,18 +71,18 @@ class FlexProblem {
 };
 
 template <typename Visit>
-void FlexProblem::for_each_part(TilePart part, const BlockRun& run, Visit visit) const {
+void FlexProblem::for_each_slab(TilePart tile, const BlockRun& run, Visit visit) const {
   const MaskShape& shape = mask_.shape();
-  const int64_t rows = std::min(shape.block.q, shape.q_len - part.q_block * shape.block.q);
-  const int64_t keys = std::min(shape.block.kv, shape.kv_len - part.kv_block * shape.block.kv);
-  const int64_t step = run.full() ? kFullRows : kRowStep;
-  part.tile = run.tile;
-  part.span = {0, static_cast<int32_t>(padded(keys))};
-  for (part.row = 0; part.row < rows; part.row += step) {
-    if (!run.full()) part.span = spans_.at(run.tile, part.row / kRowStep);
-    if (part.span.empty()) continue;
-    part.num_rows = static_cast<int>(std::min(step, rows - part.row));
-    visit(part);
+  const int64_t rows = std::min(shape.block.q, shape.q_len - tile.q_block * shape.block.q);
+  const int64_t keys = std::min(shape.block.kv, shape.kv_len - tile.kv_block * shape.block.kv);
+  tile.tile = run.tile;
+  tile.span = {0, static_cast<int32_t>(padded(keys))};
+  for (tile.row = 0; tile.row < rows; tile.row += kSlabRows) {
+    tile.num_rows = static_cast<int>(std::min<int64_t>(kSlabRows, rows - tile.row));
+    const TileArea all{static_cast<int32_t>(tile.row), tile.num_rows, tile.span};
+    TileSlab slab{.whole = tile, .areas = {{&all, 1}, {&all, 1}}};
+    if (!run.full()) slab.areas = areas_.at(run.tile, tile.row / kSlabRows);
+    visit(std::as_const(slab));
   }
 }
 

@@ -1,6 +1,6 @@
 // Products in float32: probabilities and score gradients are multiplied where they stand, in either
 // direction.
-#include "attention/flex/float_rows.h"
+#include "attention/flex/float_blocks.h"
 #include "attention/flex/products_impl.h"
 
 namespace tessera::flex {
@@ -12,29 +12,27 @@ class FloatScores {
  public:
   FloatScores(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
       : kernels_(kernels),
-        block_q_(mask.shape().block.q),
         group_(inputs.q_BTHD.size(2) / inputs.k_BSKD.size(2)),
         dim_(static_cast<int>(inputs.q_BTHD.size(3))),
-        q_(inputs.q_BTHD),
-        keys_(PanelBlocks::columns(inputs.k_BSKD, mask.shape().block.kv, inputs.scale)) {}
+        q_(FloatBlocks::rows(inputs.q_BTHD, mask.shape().block.q)),
+        keys_(FloatBlocks::columns(inputs.k_BSKD, mask.shape().block.kv, inputs.scale)) {}
 
   void operator()(const TilePart& part, const ScoreTile& tile) const {
-    const int64_t q = part.q_block * block_q_ + part.row;
-    kernels_.multiply(part.num_rows, tile.cols, dim_,
-                      {q_.at(part.b, q, part.h), q_.token_stride(), 1},
-                      keys_.at(part.b, kv_head(part), part.kv_block, 0, part.span.begin),
+    kernels_.multiply(tile.rows, tile.cols, dim_,
+                      q_.rows_at(part.b, part.h, part.q_block, part.row),
+                      keys_.panels_at(part.b, kv_head(part), part.kv_block, 0, part.span.begin),
                       tile.scores, tile.ld, /*accumulate=*/false);
   }
 
   int64_t kv_head(const TilePart& part) const { return part.h / group_; }
+  const FloatBlocks& q() const { return q_; }
 
  private:
   const TileKernels& kernels_;
-  int64_t block_q_;
   int64_t group_;
   int dim_;
-  FloatRows q_;
-  PanelBlocks keys_;
+  FloatBlocks q_;
+  FloatBlocks keys_;
 };
 
 class FloatForward final : public ForwardProducts {
@@ -42,7 +40,7 @@ class FloatForward final : public ForwardProducts {
   FloatForward(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
       : kernels_(kernels),
         scores_(inputs, mask, kernels),
-        v_(PanelBlocks::rows(inputs.v_BSKE, mask.shape().block.kv)) {}
+        v_(FloatBlocks::rows(inputs.v_BSKE, mask.shape().block.kv)) {}
 
   ProductScratch scratch() const override { return {nullptr, 0}; }
 
@@ -51,15 +49,16 @@ class FloatForward final : public ForwardProducts {
   void add_values(const TilePart& part, const ScoreTile& p, float* sums,
                   ProductScratch& /*scratch*/) const override {
     const auto width = static_cast<int>(v_.width());
-    kernels_.multiply(p.rows, width, p.live_cols, {p.scores, p.ld, 1},
-                      v_.at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin, 0), sums,
-                      width, /*accumulate=*/true);
+    kernels_.multiply(
+        p.rows, width, p.live_cols, {p.scores, p.ld, 1},
+        v_.panels_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin, 0), sums, width,
+        /*accumulate=*/true);
   }
 
  private:
   const TileKernels& kernels_;
   FloatScores scores_;
-  PanelBlocks v_;
+  FloatBlocks v_;
 };
 
 class FloatBackward final : public BackwardProducts {
@@ -67,47 +66,45 @@ class FloatBackward final : public BackwardProducts {
   FloatBackward(const FlexInputs& inputs, const at::Tensor& d_out_BTHE, const BlockMask& mask,
                 const TileKernels& kernels)
       : kernels_(kernels),
-        block_q_(mask.shape().block.q),
         v_dim_(static_cast<int>(inputs.v_BSKE.size(3))),
         scores_(inputs, mask, kernels),
-        q_(PanelBlocks::rows(inputs.q_BTHD, mask.shape().block.q)),
-        k_(PanelBlocks::rows(inputs.k_BSKD, mask.shape().block.kv)),
-        v_columns_(PanelBlocks::columns(inputs.v_BSKE, mask.shape().block.kv, 1.0)),
-        d_out_(PanelBlocks::rows(d_out_BTHE, mask.shape().block.q)),
-        d_out_rows_(d_out_BTHE) {}
+        k_(FloatBlocks::rows(inputs.k_BSKD, mask.shape().block.kv)),
+        v_columns_(FloatBlocks::columns(inputs.v_BSKE, mask.shape().block.kv, 1.0)),
+        d_out_(FloatBlocks::rows(d_out_BTHE, mask.shape().block.q)) {}
 
   ProductScratch scratch() const override { return {nullptr, 0}; }
-  KeyLayout d_k_layout() const override { return {q_.width(), 1}; }
+  KeyLayout d_k_layout() const override { return {scores_.q().width(), 1}; }
   KeyLayout d_v_layout() const override { return {d_out_.width(), 1}; }
 
   void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
 
   void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v,
                     ProductScratch& /*scratch*/) const override {
-    add_transposed(p, d_out_.at(part.b, part.h, part.q_block, part.row, 0), d_out_.width(),
+    add_transposed(p, d_out_.panels_at(part.b, part.h, part.q_block, part.row, 0), d_out_.width(),
                    part.span.begin, d_v);
   }
 
-  void d_probabilities(const TilePart& part, const ScoreTile& p, float* d_p) const override {
-    const int64_t q = part.q_block * block_q_ + part.row;
+  void d_probabilities(const TilePart& part, const ScoreTile& d_p) const override {
     kernels_.multiply(
-        p.rows, p.cols, v_dim_, {d_out_rows_.at(part.b, q, part.h), d_out_rows_.token_stride(), 1},
-        v_columns_.at(part.b, scores_.kv_head(part), part.kv_block, 0, part.span.begin), d_p, p.ld,
+        d_p.rows, d_p.cols, v_dim_, d_out_.rows_at(part.b, part.h, part.q_block, part.row),
+        v_columns_.panels_at(part.b, scores_.kv_head(part), part.kv_block, 0, part.span.begin),
+        d_p.scores, d_p.ld,
         /*accumulate=*/false);
   }
 
   void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,
                   ProductScratch& /*scratch*/) const override {
-    add_transposed(d_s, q_.at(part.b, part.h, part.q_block, part.row, 0), q_.width(),
-                   part.span.begin, d_k);
+    add_transposed(d_s, scores_.q().panels_at(part.b, part.h, part.q_block, part.row, 0),
+                   scores_.q().width(), part.span.begin, d_k);
   }
 
   void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q,
                      ProductScratch& /*scratch*/) const override {
     const auto width = static_cast<int>(k_.width());
-    kernels_.multiply(d_s.rows, width, d_s.live_cols, {d_s.scores, d_s.ld, 1},
-                      k_.at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin, 0), d_q,
-                      width, /*accumulate=*/true);
+    kernels_.multiply(
+        d_s.rows, width, d_s.live_cols, {d_s.scores, d_s.ld, 1},
+        k_.panels_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin, 0), d_q, width,
+        /*accumulate=*/true);
   }
 
  private:
@@ -119,14 +116,11 @@ class FloatBackward final : public BackwardProducts {
   }
 
   const TileKernels& kernels_;
-  int64_t block_q_;
   int v_dim_;
   FloatScores scores_;
-  PanelBlocks q_;
-  PanelBlocks k_;
-  PanelBlocks v_columns_;
-  PanelBlocks d_out_;
-  FloatRows d_out_rows_;
+  FloatBlocks k_;
+  FloatBlocks v_columns_;
+  FloatBlocks d_out_;
 };
 
 }  // namespace

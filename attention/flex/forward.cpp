@@ -26,11 +26,11 @@ float log_add_exp(float a, float b) {
 struct RowState {
   RowState(const FlexProblem& problem, const ForwardProducts& products, int64_t width)
       : scratch(products.scratch()),
-        scores(kFullRows * problem.block_cols()),
+        scores(kSlabRows * problem.block_cols()),
         sums(padded(problem.block_rows()) * width),
         maximum(problem.block_rows()),
         sum(problem.block_rows()),
-        rescale(kFullRows) {}
+        rescale(kSlabRows) {}
 
   void clear() {
     std::fill(sums.begin(), sums.end(), 0.0F);
@@ -61,7 +61,7 @@ class ForwardPass {
 
   ForwardResult run() {
     const std::vector<WorkUnit> units =
-        forward_units(problem_.mask(), problem_.spans(), problem_.batch(), problem_.heads());
+        forward_units(problem_.mask(), problem_.areas(), problem_.batch(), problem_.heads());
     run_units(
         units.size(), [&] { return RowState(problem_, *products_, width_); },
         [&](size_t i, RowState& state) { run_unit(units[i], state); });
@@ -74,15 +74,20 @@ class ForwardPass {
     TilePart part{.b = unit.b, .h = unit.h, .q_block = unit.begin};
     for (const BlockRun& run : problem_.mask().runs(unit.b, unit.h, unit.begin)) {
       for (part.kv_block = run.begin; part.kv_block < run.end; ++part.kv_block) {
-        problem_.for_each_part(part, run, [&](const TilePart& p) { add_part(p, state); });
+        problem_.for_each_slab(part, run, [&](const TileSlab& slab) { add_slab(slab, state); });
       }
     }
     write_rows(unit, state);
   }
 
+  void add_slab(const TileSlab& slab, RowState& state) const {
+    problem_.scores(*products_, slab, state.scores.data(), nullptr);
+    slab.by_rows([&](const TilePart& part) { add_part(part, state); });
+  }
+
   void add_part(const TilePart& part, RowState& state) const {
     const TileKernels& kernels = problem_.kernels();
-    const ScoreTile tile = problem_.scores(*products_, part, state.scores.data(), nullptr);
+    const ScoreTile tile = problem_.tile_of(part, state.scores.data());
     float* sums = state.sums.data() + part.row * width_;
     const bool rescaled = kernels.softmax_step(tile, state.maximum.data() + part.row,
                                                state.sum.data() + part.row, state.rescale.data());

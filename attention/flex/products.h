@@ -35,7 +35,7 @@ class Products {
  public:
   virtual ~Products() = default;
 
-  // For parts of up to kFullRows rows and one block of keys.
+  // For parts of up to kSlabRows rows and one block of keys.
   virtual ProductScratch scratch() const = 0;
 
   // tile = q k^T scale. Rows of the buffer up to a multiple of kPad may be written.
@@ -66,8 +66,8 @@ class BackwardProducts : public Products {
   virtual void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v,
                             ProductScratch& scratch) const = 0;
 
-  // d_p = do v^T, laid out as `p`.
-  virtual void d_probabilities(const TilePart& part, const ScoreTile& p, float* d_p) const = 0;
+  // d_p = do v^T. Rows up to a multiple of kPad may be written.
+  virtual void d_probabilities(const TilePart& part, const ScoreTile& d_p) const = 0;
 
   // d_k += ds^T q, without the scale.
   virtual void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,

@@ -20,12 +20,13 @@ struct MatrixView {
   ptrdiff_t col;
 };
 
-// A matrix cut into panels of kPad columns, in each of which the rows follow one another without a
-// gap: element (k, j) is at data[j / kPad * panel + k * kPad + j % kPad]. A product reads one panel
-// over and over; rows at a stride of some power of two would all want the same few cache lines.
+// A matrix in panels of kPad columns: element (k, j) is at data[j / kPad * panel + k * row + j %
+// kPad]. A product reads one panel over and over; with rows at a stride of some power of two they
+// would all want the same few cache lines.
 struct PanelView {
   const float* data;
   ptrdiff_t panel;
+  ptrdiff_t row;
 };
 
 // Operands of products in bfloat16, as bits. Left side: element (i, k) is at data[i * row + k];

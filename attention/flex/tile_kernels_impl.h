@@ -94,6 +94,7 @@ inline Floats exp_of_difference(Floats x) {
 template <int kVectors>
 struct TileColumns {
   const float* b[kVectors];
+  ptrdiff_t b_row;
   float* c[kVectors];
 };
 
@@ -110,10 +111,11 @@ inline void multiply_tile(int k, MatrixView a, const TileColumns<kVectors>& colu
     }
   }
   const float* a_column = a.data;
-  for (int p = 0; p < k; ++p, a_column += a.col) {
+  ptrdiff_t b_row = 0;
+  for (int p = 0; p < k; ++p, a_column += a.col, b_row += columns.b_row) {
     Floats row[kVectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) row[v] = load(columns.b[v] + p * kPad);
+    for (int v = 0; v < kVectors; ++v) row[v] = load(columns.b[v] + b_row);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
       const Floats x = all(a_column[i * a.row]);
@@ -152,8 +154,9 @@ template <int kVectors>
 inline void multiply_columns(int j, int m, int k, MatrixView a, PanelView b, float* c,
                              ptrdiff_t c_row, bool accumulate) {
   const float* next = b.data + (j + kVectors * kLanes) / kPad * b.panel;
-  const int per_pass = (2 * k * FLEX_ROWS + m - 1) / m;  // lines of 16 floats, two panels
+  const int per_pass = (k * FLEX_ROWS + m - 1) / m;  // rows
   TileColumns<kVectors> columns;
+  columns.b_row = b.row;
   for (int v = 0; v < kVectors; ++v) {
     const int column = j + v * kLanes;
     columns.b[v] = b.data + column / kPad * b.panel + column % kPad;
@@ -166,7 +169,10 @@ inline void multiply_columns(int j, int m, int k, MatrixView a, PanelView b, flo
   int left = m;
   for (; left == FLEX_ROWS || left >= FLEX_ROWS + kFewestRows; left -= FLEX_ROWS) {
     multiply_tile<FLEX_ROWS>(k, a, columns, c_row, accumulate);
-    for (int line = 0; line < per_pass; ++line, next += 16) __builtin_prefetch(next);
+    for (int row = 0; row < per_pass; ++row, next += b.row) {
+      __builtin_prefetch(next);
+      if (kVectors * kLanes > kPad) __builtin_prefetch(next + b.panel);
+    }
     advance(FLEX_ROWS);
   }
   const int half = left > FLEX_ROWS ? (left + 1) / 2 : left;

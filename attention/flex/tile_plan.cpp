@@ -1,11 +1,9 @@
 #include "attention/flex/tile_plan.h"
 
 #include <algorithm>
-#include <bit>
 #include <numeric>
 
 #include "attention/block_mask_shared.h"
-#include "attention/flex/tile_kernels.h"
 
 namespace tessera::flex {
 
@@ -13,42 +11,14 @@ namespace {
 
 constexpr int64_t kFewestUnits = 8;
 
-// The hull of the set bits of rows [begin, end) of a tile, widened to multiples of kPad.
-ColumnSpan hull(const BlockMaskData& data, const uint64_t* words, int64_t begin, int64_t end) {
-  const int64_t words_per_row = data.words_per_row();
-  int64_t first = data.shape.block.kv;
-  int64_t last = -1;
-  for (int64_t w = 0; w < words_per_row; ++w) {
-    uint64_t any = 0;
-    for (int64_t row = begin; row < end; ++row) any |= words[row * words_per_row + w];
-    if (any == 0) continue;
-    first = std::min<int64_t>(first, w * 64 + std::countr_zero(any));
-    last = w * 64 + 63 - std::countl_zero(any);
-  }
-  if (last < 0) return {};
-  return {static_cast<int32_t>(first / kPad * kPad),
-          static_cast<int32_t>((last + kPad) / kPad * kPad)};
-}
-
-// Pairs that are computed for one tile of this many rows.
-int64_t tile_cost(const TileSpans& spans, const BlockRun& run, int64_t rows, int64_t block_kv) {
-  if (run.full()) return rows * (run.end - run.begin) * block_kv;
-  int64_t cost = 0;
-  for (int64_t step = 0; step * kRowStep < rows; ++step) {
-    const ColumnSpan span = spans.at(run.tile, step);
-    if (!span.empty()) cost += kRowStep * (span.end - span.begin);
-  }
-  return cost;
-}
-
-int64_t column_cost(const BlockMask& mask, const TileSpans& spans, int64_t b, int64_t h,
+int64_t column_cost(const BlockMask& mask, const TileAreas& areas, int64_t b, int64_t h,
                     int64_t kv_block) {
   const MaskShape& shape = mask.shape();
   int64_t cost = 0;
   for (const BlockRun& run : mask.q_runs(b, h, kv_block)) {
     const int64_t rows =
         std::min<int64_t>(run.end * shape.block.q, shape.q_len) - run.begin * shape.block.q;
-    cost += tile_cost(spans, {0, 1, run.tile}, rows, shape.block.kv);
+    cost += areas.computed_pairs(run.tile, rows);
   }
   return cost;
 }
@@ -79,19 +49,7 @@ void costliest_first(std::vector<WorkUnit>& units) {
 
 }  // namespace
 
-TileSpans::TileSpans(const BlockMask& mask) {
-  const BlockMaskData& data = mask.data();
-  const int64_t rows = data.shape.block.q;
-  steps_ = (rows + kRowStep - 1) / kRowStep;
-  spans_.reserve(data.num_tiles() * steps_);
-  for (int64_t tile = 0; tile < data.num_tiles(); ++tile) {
-    for (int64_t row = 0; row < rows; row += kRowStep) {
-      spans_.push_back(hull(data, tile_words(data, tile), row, std::min(row + kRowStep, rows)));
-    }
-  }
-}
-
-std::vector<WorkUnit> forward_units(const BlockMask& mask, const TileSpans& spans, int64_t batch,
+std::vector<WorkUnit> forward_units(const BlockMask& mask, const TileAreas& areas, int64_t batch,
                                     int64_t heads) {
   const MaskShape& shape = mask.shape();
   std::vector<WorkUnit> units;
@@ -101,7 +59,7 @@ std::vector<WorkUnit> forward_units(const BlockMask& mask, const TileSpans& span
         WorkUnit unit{.b = b, .h = h, .begin = q_block, .end = q_block + 1};
         const int64_t rows = block_tokens(q_block, shape.block.q, shape.q_len).size();
         for (const BlockRun& run : mask.runs(b, h, q_block)) {
-          unit.cost += tile_cost(spans, run, rows, shape.block.kv);
+          unit.cost += (run.end - run.begin) * areas.computed_pairs(run.tile, rows);
         }
         units.push_back(unit);
       }
@@ -111,7 +69,7 @@ std::vector<WorkUnit> forward_units(const BlockMask& mask, const TileSpans& span
   return units;
 }
 
-BackwardPlan backward_plan(const BlockMask& mask, const TileSpans& spans, int64_t batch,
+BackwardPlan backward_plan(const BlockMask& mask, const TileAreas& areas, int64_t batch,
                            int64_t heads, int64_t kv_heads) {
   const int64_t num_blocks = mask.data().num_kv_blocks();
   const int64_t group = heads / kv_heads;
@@ -123,7 +81,7 @@ BackwardPlan backward_plan(const BlockMask& mask, const TileSpans& spans, int64_
       std::vector<int64_t> costs(num_blocks);
       for (int64_t kv_block = 0; kv_block < num_blocks; ++kv_block) {
         for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-          costs[kv_block] += column_cost(mask, spans, b, h, kv_block);
+          costs[kv_block] += column_cost(mask, areas, b, h, kv_block);
         }
       }
       append_chunks(costs, {.b = b, .h = kv_head}, plan);

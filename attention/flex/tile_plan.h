@@ -1,37 +1,14 @@
-// What a block mask means for the work of flex attention: which part of each tile is computed, and
-// in which order the units of work are taken. Pure functions of the mask.
+// What a block mask means for the work of flex attention: which units of work there are, and in
+// which order they are taken. Pure functions of the mask.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "attention/block_mask.h"
+#include "attention/flex/tile_areas.h"
 
 namespace tessera::flex {
-
-// Rows of a partial tile that are computed together. Fewer follow a diagonal more closely, more use
-// a loaded block of keys longer.
-inline constexpr int64_t kRowStep = 32;
-
-// Columns of a tile, from a multiple of kPad to a multiple of kPad; empty when begin >= end.
-struct ColumnSpan {
-  int32_t begin = 0;
-  int32_t end = 0;
-  bool empty() const { return begin >= end; }
-};
-
-// For every bit tile and every kRowStep rows of it, the hull of the allowed columns.
-class TileSpans {
- public:
-  explicit TileSpans(const BlockMask& mask);
-
-  int64_t steps_per_tile() const { return steps_; }
-  ColumnSpan at(int32_t tile, int64_t step) const { return spans_[tile * steps_ + step]; }
-
- private:
-  int64_t steps_;
-  std::vector<ColumnSpan> spans_;
-};
 
 // Index of a unit of work: (b, h, block of queries) in the forward pass, (b, key/value head, chunk
 // of key blocks) in the backward pass.
@@ -45,7 +22,7 @@ struct WorkUnit {
 };
 
 // One unit per block of queries and head, the costliest first, so that threads finish together.
-std::vector<WorkUnit> forward_units(const BlockMask& mask, const TileSpans& spans, int64_t batch,
+std::vector<WorkUnit> forward_units(const BlockMask& mask, const TileAreas& areas, int64_t batch,
                                     int64_t heads);
 
 // Units of consecutive key blocks with about the same cost, the costliest first. Each chunk index c
@@ -55,7 +32,7 @@ struct BackwardPlan {
   std::vector<WorkUnit> units{};
   int32_t num_chunks = 1;
 };
-BackwardPlan backward_plan(const BlockMask& mask, const TileSpans& spans, int64_t batch,
+BackwardPlan backward_plan(const BlockMask& mask, const TileAreas& areas, int64_t batch,
                            int64_t heads, int64_t kv_heads);
 
 }  // namespace tessera::flex

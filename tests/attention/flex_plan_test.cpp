@@ -1,4 +1,6 @@
 // The plan of flex attention's work, and its inner loops, without any attention.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <c10/util/BFloat16.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +10,7 @@
 #include <random>
 #include <set>
 
+#include "attention/block_mask_shared.h"
 #include "attention/flex/tile_kernels.h"
 #include "attention/flex/tile_plan.h"
 #include "tests/attention/bf16_emulation.h"
@@ -18,26 +21,77 @@ namespace {
 
 using testing::random_mask;
 
-TEST(TilePlanTest, SpansCoverExactlyTheAllowedColumns) {
-  // Rows of 128, a diagonal: steps of 32 rows see 32, 64, 96, 128 columns.
+void expect_area(const TileArea& area, int row, int num_rows, int begin, int end) {
+  EXPECT_EQ(area.row, row);
+  EXPECT_EQ(area.num_rows, num_rows);
+  EXPECT_EQ(area.span.begin, begin);
+  EXPECT_EQ(area.span.end, end);
+}
+
+TEST(TileAreasTest, FollowADiagonalBySteps) {
   const BlockMask mask = create_block_mask(causal(), {.q_len = 256, .kv_len = 256});
-  const TileSpans spans(mask);
-  ASSERT_EQ(spans.steps_per_tile(), 4);
-  for (int64_t step = 0; step < 4; ++step) {
-    EXPECT_EQ(spans.at(0, step).begin, 0);
-    EXPECT_EQ(spans.at(0, step).end, 32 * (step + 1));
+  const TileAreas all(mask, kPad);
+  const SlabAreas areas = all.at(0, 0);
+  ASSERT_EQ(areas.by_columns.size(), 8U);
+  ASSERT_EQ(areas.by_rows.size(), 8U);
+  for (int i = 0; i < 8; ++i) {
+    expect_area(areas.by_columns[i], 16 * i, 128 - 16 * i, 16 * i, 16 * (i + 1));
+    expect_area(areas.by_rows[i], 16 * i, 16, 0, 16 * (i + 1));
   }
-  const BlockMask band =
-      create_block_mask(sliding_window({.left = 20, .right = 0}), {.q_len = 128, .kv_len = 128});
-  EXPECT_EQ(TileSpans(band).at(0, 2).begin, 32);  // rows 64 to 95 see keys 44 to 95
-  EXPECT_EQ(TileSpans(band).at(0, 2).end, 96);
+}
+
+TEST(TileAreasTest, EndWithADocumentAndBeginWithTheNext) {
+  // Documents of 40 and 88 tokens, bidirectional: two squares, cut at a row and at a panel.
+  const at::Tensor ids_T = at::arange(128).ge(40).to(at::kLong);
+  const BlockMask mask = create_block_mask(document(ids_T), {.q_len = 128, .kv_len = 128});
+  const TileAreas all(mask, kPad);
+  const SlabAreas areas = all.at(0, 0);
+  ASSERT_EQ(areas.by_columns.size(), 3U);
+  expect_area(areas.by_columns[0], 0, 40, 0, 32);
+  expect_area(areas.by_columns[1], 0, 128, 32, 48);  // the panel where one ends
+  expect_area(areas.by_columns[2], 32, 96, 48, 128);
+  EXPECT_EQ(all.computed_pairs(0, 128), 40 * 32 + 128 * 16 + 96 * 80);
+}
+
+// Every live pair is in one area by columns, and every pair of those in one by rows.
+TEST(TileAreasTest, HoldAllPairsOfRandomMasks) {
+  for (uint32_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const BlockMask mask = random_mask(seed, 300).mask;
+    const BlockMaskData& data = mask.data();
+    const int32_t step = seed % 2 == 0 ? kPad : kBf16Depth;
+    const TileAreas all(mask, step);
+    const auto count = [](std::span<const TileArea> areas, int64_t row, int64_t column) {
+      int found = 0;
+      for (const TileArea& area : areas) {
+        found += row >= area.row && row < area.row + area.num_rows && column >= area.span.begin &&
+                 column < area.span.end;
+      }
+      return found;
+    };
+    for (int32_t tile = 0; tile < data.num_tiles(); ++tile) {
+      for (int64_t row = 0; row < data.shape.block.q; ++row) {
+        const SlabAreas areas = all.at(tile, row / kSlabRows);
+        const uint64_t* words = tile_words(data, tile) + row * data.words_per_row();
+        for (int64_t column = 0; column < data.shape.block.kv; ++column) {
+          const bool live = words[column / 64] >> (column % 64) & 1;
+          const int by_columns = count(areas.by_columns, row, column);
+          ASSERT_LE(by_columns, 1);
+          ASSERT_LE(int{live}, by_columns) << row << " " << column;
+          ASSERT_LE(by_columns, count(areas.by_rows, row, column)) << row << " " << column;
+          ASSERT_LE(count(areas.by_rows, row, column), 1);
+        }
+      }
+      for (const TileArea& area : all.at(tile, 0).by_columns) ASSERT_EQ(area.row % step, 0);
+    }
+  }
 }
 
 TEST(TilePlanTest, ForwardUnitsAreAllBlocksCostliestFirst) {
   for (uint32_t seed = 0; seed < 100; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const BlockMask mask = random_mask(seed, 40).mask;
-    const std::vector<WorkUnit> units = forward_units(mask, TileSpans(mask), 2, 2);
+    const std::vector<WorkUnit> units = forward_units(mask, TileAreas(mask, kPad), 2, 2);
     std::set<std::tuple<int32_t, int32_t, int32_t>> seen;
     for (size_t i = 0; i < units.size(); ++i) {
       seen.emplace(units[i].b, units[i].h, units[i].begin);
@@ -52,7 +106,7 @@ TEST(TilePlanTest, ForwardUnitsAreAllBlocksCostliestFirst) {
 
 TEST(TilePlanTest, BackwardChunksCutTheKeysOfEachHead) {
   const BlockMask mask = create_block_mask(causal(), {.q_len = 2048, .kv_len = 2048});
-  const BackwardPlan plan = backward_plan(mask, TileSpans(mask), /*batch=*/1, /*heads=*/8,
+  const BackwardPlan plan = backward_plan(mask, TileAreas(mask, kPad), /*batch=*/1, /*heads=*/8,
                                           /*kv_heads=*/2);
   EXPECT_EQ(plan.num_chunks, 4);
   ASSERT_EQ(plan.units.size(), 8U);
@@ -66,7 +120,7 @@ TEST(TilePlanTest, BackwardChunksCutTheKeysOfEachHead) {
   // The first key blocks of a causal mask are seen by most queries, so their chunk is the shortest.
   EXPECT_LT(static_cast<double>(plan.units.front().cost),
             1.35 * static_cast<double>(plan.units.back().cost));
-  EXPECT_EQ(backward_plan(mask, TileSpans(mask), 4, 8, 8).num_chunks, 1);
+  EXPECT_EQ(backward_plan(mask, TileAreas(mask, kPad), 4, 8, 8).num_chunks, 1);
 }
 
 class TileKernelsTest : public ::testing::TestWithParam<size_t> {
@@ -91,19 +145,22 @@ TEST_P(TileKernelsTest, MultiplyEqualsTheSum) {
       for (const int k : {0, 1, 17, 64}) {
         for (const bool transposed : {false, true}) {
           const std::vector<float> a = random_values(area(m, std::max(k, 1)));
-          const std::vector<float> b = random_values(area(std::max(k, 1), n));  // in panels
+          // In panels of their own, or in rows with a gap.
+          const PanelView strides = transposed ? PanelView{nullptr, ptrdiff_t{k} * kPad, kPad}
+                                               : PanelView{nullptr, kPad, n + kPad};
+          const std::vector<float> b = random_values(area(std::max(k, 1), n + kPad));
           std::vector<float> c = random_values(area(m, n));
           const std::vector<float> before = c;
           const MatrixView view =
               transposed ? MatrixView{a.data(), 1, m} : MatrixView{a.data(), k, 1};
-          kernels().multiply(m, n, k, view, {b.data(), ptrdiff_t{k} * kPad}, c.data(), n,
+          kernels().multiply(m, n, k, view, {b.data(), strides.panel, strides.row}, c.data(), n,
                              /*accumulate=*/true);
           for (int i = 0; i < m; ++i) {
             for (int j = 0; j < n; ++j) {
               double sum = before[i * n + j];
               for (int p = 0; p < k; ++p)
                 sum += double{view.data[i * view.row + p * view.col]} *
-                       b[j / kPad * k * kPad + p * kPad + j % kPad];
+                       b[j / kPad * strides.panel + p * strides.row + j % kPad];
               ASSERT_NEAR(c[i * n + j], sum, 1e-6 * (k + 1)) << m << " " << n << " " << k;
             }
           }
