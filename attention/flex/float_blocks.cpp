@@ -11,17 +11,6 @@ namespace tessera::flex {
 
 namespace {
 
-// float32, each head's row without gaps.
-at::Tensor as_float(const at::Tensor& x_BTHD) {
-  const at::Tensor x = x_BTHD.to(at::kFloat);
-  return x.stride(3) == 1 ? x : x.contiguous();
-}
-
-const float* row_of(const at::Tensor& x_BTHD, int64_t b, int64_t t, int64_t h) {
-  return x_BTHD.const_data_ptr<float>() + b * x_BTHD.stride(0) + t * x_BTHD.stride(1) +
-         h * x_BTHD.stride(2);
-}
-
 // to = panels of [width, tokens]: factor * from[token, d], zero beyond the tokens there are. By way
 // of small squares: tokens are often a multiple of 4 kB apart, where a cache holds a few lines
 // only.
@@ -45,6 +34,16 @@ void copy_columns(const float* from, ptrdiff_t token_stride, int64_t num_tokens,
 
 }  // namespace
 
+at::Tensor as_float_rows(const at::Tensor& x_BTHD) {
+  const at::Tensor x = x_BTHD.to(at::kFloat);
+  return x.stride(3) == 1 ? x : x.contiguous();
+}
+
+const float* row_of(const at::Tensor& x_BTHD, int64_t b, int64_t t, int64_t h) {
+  return x_BTHD.const_data_ptr<float>() + b * x_BTHD.stride(0) + t * x_BTHD.stride(1) +
+         h * x_BTHD.stride(2);
+}
+
 FloatBlocks::FloatBlocks(const at::Tensor& x_BTHD, int64_t block_size, const Layout& layout)
     : heads_(x_BTHD.size(2)),
       num_blocks_((x_BTHD.size(1) + block_size - 1) / block_size),
@@ -56,7 +55,7 @@ FloatBlocks::FloatBlocks(const at::Tensor& x_BTHD, int64_t block_size, const Lay
 // Rows lie an odd number of cache lines apart: at some power of two, those that a product reads
 // over and over at the same columns would all want the same few lines of the cache.
 FloatBlocks FloatBlocks::rows(const at::Tensor& x_BTHD, int64_t block_size) {
-  const at::Tensor from = as_float(x_BTHD);
+  const at::Tensor from = as_float_rows(x_BTHD);
   const int64_t dim = x_BTHD.size(3);
   const int64_t width = padded(dim);
   const ptrdiff_t row = (width / kPad | 1) * kPad;
@@ -75,7 +74,7 @@ FloatBlocks FloatBlocks::rows(const at::Tensor& x_BTHD, int64_t block_size) {
 }
 
 FloatBlocks FloatBlocks::columns(const at::Tensor& x_BTHD, int64_t block_size, double factor) {
-  const at::Tensor from = as_float(x_BTHD);
+  const at::Tensor from = as_float_rows(x_BTHD);
   const int64_t dim = x_BTHD.size(3);
   const int64_t width = padded(std::min(block_size, x_BTHD.size(1)));
   FloatBlocks blocks(x_BTHD, block_size,

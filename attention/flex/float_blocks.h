@@ -10,6 +10,12 @@
 
 namespace tessera::flex {
 
+// In float32, each row of a head without gaps; no copy where it is already so.
+at::Tensor as_float_rows(const at::Tensor& x_BTHD);
+
+// Of a float32 tensor.
+const float* row_of(const at::Tensor& x_BTHD, int64_t b, int64_t t, int64_t h);
+
 class FloatBlocks {
  public:
   // Blocks as matrices [tokens of a block, padded(D)]; columns from D on are zero.

@@ -14,24 +14,21 @@ class FloatScores {
       : kernels_(kernels),
         group_(inputs.q_BTHD.size(2) / inputs.k_BSKD.size(2)),
         dim_(static_cast<int>(inputs.q_BTHD.size(3))),
-        q_(FloatBlocks::rows(inputs.q_BTHD, mask.shape().block.q)),
         keys_(FloatBlocks::columns(inputs.k_BSKD, mask.shape().block.kv, inputs.scale)) {}
 
-  void operator()(const TilePart& part, const ScoreTile& tile) const {
-    kernels_.multiply(tile.rows, tile.cols, dim_,
-                      q_.rows_at(part.b, part.h, part.q_block, part.row),
+  // q: from the part's first row on.
+  void operator()(const TilePart& part, MatrixView q, const ScoreTile& tile) const {
+    kernels_.multiply(tile.rows, tile.cols, dim_, q,
                       keys_.panels_at(part.b, kv_head(part), part.kv_block, 0, part.span.begin),
                       tile.scores, tile.ld, /*accumulate=*/false);
   }
 
   int64_t kv_head(const TilePart& part) const { return part.h / group_; }
-  const FloatBlocks& q() const { return q_; }
 
  private:
   const TileKernels& kernels_;
   int64_t group_;
   int dim_;
-  FloatBlocks q_;
   FloatBlocks keys_;
 };
 
@@ -39,12 +36,17 @@ class FloatForward final : public ForwardProducts {
  public:
   FloatForward(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
       : kernels_(kernels),
+        block_q_(mask.shape().block.q),
         scores_(inputs, mask, kernels),
+        q_BTHD_(as_float_rows(inputs.q_BTHD)),
         v_(FloatBlocks::rows(inputs.v_BSKE, mask.shape().block.kv)) {}
 
   ProductScratch scratch() const override { return {nullptr, 0}; }
 
-  void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
+  void scores(const TilePart& part, const ScoreTile& tile) const override {
+    const float* q = row_of(q_BTHD_, part.b, part.q_block * block_q_ + part.row, part.h);
+    scores_(part, {q, q_BTHD_.stride(1), 1}, tile);
+  }
 
   void add_values(const TilePart& part, const ScoreTile& p, float* sums,
                   ProductScratch& /*scratch*/) const override {
@@ -57,7 +59,9 @@ class FloatForward final : public ForwardProducts {
 
  private:
   const TileKernels& kernels_;
+  int64_t block_q_;
   FloatScores scores_;
+  at::Tensor q_BTHD_;
   FloatBlocks v_;
 };
 
@@ -68,15 +72,18 @@ class FloatBackward final : public BackwardProducts {
       : kernels_(kernels),
         v_dim_(static_cast<int>(inputs.v_BSKE.size(3))),
         scores_(inputs, mask, kernels),
+        q_(FloatBlocks::rows(inputs.q_BTHD, mask.shape().block.q)),
         k_(FloatBlocks::rows(inputs.k_BSKD, mask.shape().block.kv)),
         v_columns_(FloatBlocks::columns(inputs.v_BSKE, mask.shape().block.kv, 1.0)),
         d_out_(FloatBlocks::rows(d_out_BTHE, mask.shape().block.q)) {}
 
   ProductScratch scratch() const override { return {nullptr, 0}; }
-  KeyLayout d_k_layout() const override { return {scores_.q().width(), 1}; }
+  KeyLayout d_k_layout() const override { return {q_.width(), 1}; }
   KeyLayout d_v_layout() const override { return {d_out_.width(), 1}; }
 
-  void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
+  void scores(const TilePart& part, const ScoreTile& tile) const override {
+    scores_(part, q_.rows_at(part.b, part.h, part.q_block, part.row), tile);
+  }
 
   void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v,
                     ProductScratch& /*scratch*/) const override {
@@ -94,8 +101,8 @@ class FloatBackward final : public BackwardProducts {
 
   void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,
                   ProductScratch& /*scratch*/) const override {
-    add_transposed(d_s, scores_.q().panels_at(part.b, part.h, part.q_block, part.row, 0),
-                   scores_.q().width(), part.span.begin, d_k);
+    add_transposed(d_s, q_.panels_at(part.b, part.h, part.q_block, part.row, 0), q_.width(),
+                   part.span.begin, d_k);
   }
 
   void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q,
@@ -118,6 +125,7 @@ class FloatBackward final : public BackwardProducts {
   const TileKernels& kernels_;
   int v_dim_;
   FloatScores scores_;
+  FloatBlocks q_;
   FloatBlocks k_;
   FloatBlocks v_columns_;
   FloatBlocks d_out_;
