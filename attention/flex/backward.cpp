@@ -193,7 +193,7 @@ class BackwardPass {
     });
     slab.by_rows([&](const TilePart& part) {
       finish_d_scores(part, p(part), d_s(part), buffers);
-      float* d_q = d_q_.at(chunk, part.b, part.h, first_query(part));
+      float* d_q = d_q_.at(chunk, part.b, part.h, problem_.first_query(part));
       products_->add_d_queries(part, d_s(part), d_q, buffers.scratch);
     });
     slab.by_columns([&](const TilePart& part) {
@@ -201,14 +201,10 @@ class BackwardPass {
     });
   }
 
-  int64_t first_query(const TilePart& part) const {
-    return part.q_block * problem_.mask().shape().block.q + part.row;
-  }
-
   // Of a part's rows, in a [B, H, T] tensor.
   const float* rows_of(const TilePart& part, const at::Tensor& terms_BHT) const {
     return terms_BHT.const_data_ptr<float>() +
-           (part.b * problem_.heads() + part.h) * problem_.q_len() + first_query(part);
+           (part.b * problem_.heads() + part.h) * problem_.q_len() + problem_.first_query(part);
   }
 
   // Turns the gradient of the probabilities into that of the products q k^T.
@@ -225,8 +221,8 @@ class BackwardPass {
 
   void add_d_bias(const TilePart& part, const ScoreTile& d_s) {
     auto* d_bias = gradients_.d_bias_BHTS.mutable_data_ptr<float>();
-    const int64_t q = first_query(part);
-    const int64_t kv = part.kv_block * problem_.mask().shape().block.kv + part.span.begin;
+    const int64_t q = problem_.first_query(part);
+    const int64_t kv = problem_.first_key(part);
     for (int i = 0; i < d_s.rows; ++i) {
       for (int j = 0; j < d_s.live_cols; ++j) {
         d_bias[problem_.bias_index(part.b, part.h, q + i, kv + j)] += d_s.scores[i * d_s.ld + j];

@@ -24,10 +24,11 @@ class Bf16Scores {
         scales_(kSlabRows, static_cast<float>(inputs.scale)) {}
 
   void operator()(const TilePart& part, const ScoreTile& tile) const {
-    kernels_.bf16->multiply(part.num_rows, tile.cols, depth(dim_),
-                            q_.rows_at(part.b, part.h, part.q_block, part.row),
-                            keys_.pairs_at(part.b, kv_head(part), part.kv_block, part.span.begin),
-                            tile.scores, tile.ld, /*accumulate=*/false);
+    kernels_.bf16->multiply(
+        part.area.num_rows, tile.cols, depth(dim_),
+        q_.rows_at(part.b, part.h, part.q_block, part.area.row),
+        keys_.pairs_at(part.b, kv_head(part), part.kv_block, part.area.span.begin), tile.scores,
+        tile.ld, /*accumulate=*/false);
     kernels_.scale_rows(tile.scores, tile.ld, tile.rows, tile.cols, scales_.data());
   }
 
@@ -72,8 +73,8 @@ class Bf16Forward final : public ForwardProducts {
   void add_values(const TilePart& part, const ScoreTile& p, float* sums,
                   ProductScratch& scratch) const override {
     add_rounded(kernels_, p,
-                v_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin), width_,
-                sums, scratch.operand());
+                v_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin),
+                width_, sums, scratch.operand());
   }
 
  private:
@@ -112,8 +113,9 @@ class Bf16Backward final : public BackwardProducts {
 
   void d_probabilities(const TilePart& part, const ScoreTile& d_p) const override {
     kernels_.bf16->multiply(
-        d_p.rows, d_p.cols, depth(v_dim_), d_out_.rows_at(part.b, part.h, part.q_block, part.row),
-        v_columns_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin),
+        d_p.rows, d_p.cols, depth(v_dim_),
+        d_out_.rows_at(part.b, part.h, part.q_block, part.area.row),
+        v_columns_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin),
         d_p.scores, d_p.ld, /*accumulate=*/false);
   }
 
@@ -125,7 +127,7 @@ class Bf16Backward final : public BackwardProducts {
   void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q,
                      ProductScratch& scratch) const override {
     add_rounded(kernels_, d_s,
-                k_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin),
+                k_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin),
                 qk_width_, d_q, scratch.operand());
   }
 
@@ -137,8 +139,8 @@ class Bf16Backward final : public BackwardProducts {
     const ptrdiff_t panel = ptrdiff_t{rows} * kPad;
     kernels_.round_to_pairs(x, operand, panel);
     kernels_.bf16->multiply(static_cast<int>(height), x.cols, rows,
-                            columns.rows_at(part.b, part.h, part.q_block, part.row),
-                            {operand, panel}, sums + part.span.begin, key_stride_,
+                            columns.rows_at(part.b, part.h, part.q_block, part.area.row),
+                            {operand, panel}, sums + part.area.span.begin, key_stride_,
                             /*accumulate=*/true);
   }
 

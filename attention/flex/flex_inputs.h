@@ -33,21 +33,19 @@ struct FlexInputs {
   bool bf16_products = true;  // where there are some (products.h)
 };
 
-// Rows [row, row + num_rows) of a block of queries against columns `span` of a block of keys.
+// An area of the tile of a block of queries and a block of keys.
 struct TilePart {
   int64_t b = 0;
   int64_t h = 0;
   int64_t q_block = 0;
-  int64_t row = 0;  // within the block
-  int num_rows = 0;
   int64_t kv_block = 0;
-  ColumnSpan span{};
+  TileArea area{};
   int32_t tile = BlockRun::kFullTiles;
 };
 
 // Up to kSlabRows rows of a tile, from a multiple of it on, and what of them is computed.
 struct TileSlab {
-  TilePart whole{};
+  TilePart tile{};  // of no area
   SlabAreas areas{};
 
   // Calls visit(part) for the areas of one of the two cuts.
@@ -63,11 +61,9 @@ struct TileSlab {
  private:
   template <typename Visit>
   void visit_parts(std::span<const TileArea> cut, Visit& visit) const {
-    TilePart part = whole;
+    TilePart part = tile;
     for (const TileArea& area : cut) {
-      part.row = area.row;
-      part.num_rows = area.num_rows;
-      part.span = area.span;
+      part.area = area;
       visit(std::as_const(part));
     }
   }

@@ -30,11 +30,11 @@ FlexProblem::FlexProblem(const FlexInputs& inputs, const BlockMask& mask,
 ScoreTile FlexProblem::tile_of(const TilePart& part, float* buffer) const {
   const MaskShape& shape = mask_.shape();
   const int64_t keys = block_tokens(part.kv_block, shape.block.kv, shape.kv_len).size();
-  const int64_t live = std::min<int64_t>(part.span.end, keys) - part.span.begin;
-  return {.scores = buffer + part.row % kSlabRows * block_cols() + part.span.begin,
+  const int64_t live = std::min<int64_t>(part.area.span.end, keys) - part.area.span.begin;
+  return {.scores = buffer + part.area.row % kSlabRows * block_cols() + part.area.span.begin,
           .ld = block_cols(),
-          .rows = part.num_rows,
-          .cols = part.span.size(),
+          .rows = part.area.num_rows,
+          .cols = part.area.span.size(),
           .live_cols = static_cast<int>(live)};
 }
 
@@ -52,13 +52,12 @@ void FlexProblem::finish_scores(const TilePart& part, const ScoreTile& tile, flo
   if (soft_cap_ != 0) kernels_.cap_scores(tile, soft_cap_, slopes);
   if (has_bias()) add_bias(part, tile);
   if (!alibi_slopes_.empty()) {
-    const int64_t q = part.q_block * mask_.shape().block.q + part.row;
-    const int64_t kv = part.kv_block * mask_.shape().block.kv + part.span.begin;
-    kernels_.add_alibi(tile, alibi_slopes_[part.h], static_cast<float>(kv - q));
+    const auto distance = static_cast<float>(first_key(part) - first_query(part));
+    kernels_.add_alibi(tile, alibi_slopes_[part.h], distance);
   }
-  MaskBits bits{nullptr, mask_.data().words_per_row(), part.span.begin};
+  MaskBits bits{nullptr, mask_.data().words_per_row(), part.area.span.begin};
   if (part.tile != BlockRun::kFullTiles) {
-    bits.words = tile_words(mask_.data(), part.tile) + part.row * bits.words_per_row;
+    bits.words = tile_words(mask_.data(), part.tile) + part.area.row * bits.words_per_row;
   }
   if (bits.words != nullptr || tile.live_cols < tile.cols) kernels_.mask_scores(tile, bits);
 }
@@ -83,8 +82,8 @@ int64_t FlexProblem::bias_index(int64_t b, int64_t h, int64_t q, int64_t kv) con
 
 void FlexProblem::add_bias(const TilePart& part, const ScoreTile& tile) const {
   const auto* bias = bias_.const_data_ptr<float>();
-  const int64_t q = part.q_block * mask_.shape().block.q + part.row;
-  const int64_t kv = part.kv_block * mask_.shape().block.kv + part.span.begin;
+  const int64_t q = first_query(part);
+  const int64_t kv = first_key(part);
   for (int i = 0; i < tile.rows; ++i) {
     const float* row = bias + bias_index(part.b, part.h, q + i, kv);
     for (int j = 0; j < tile.live_cols; ++j) {

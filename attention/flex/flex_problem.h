@@ -35,6 +35,14 @@ class FlexProblem {
   int64_t block_rows() const { return std::min(mask_.shape().block.q, q_len()); }
   int64_t block_cols() const { return padded(std::min(mask_.shape().block.kv, kv_len())); }
 
+  // The token at the first row of a part, and the one at its first column.
+  int64_t first_query(const TilePart& part) const {
+    return part.q_block * mask_.shape().block.q + part.area.row;
+  }
+  int64_t first_key(const TilePart& part) const {
+    return part.kv_block * mask_.shape().block.kv + part.area.span.begin;
+  }
+
   // Calls visit(slab) for the slabs of one run of tiles of `tile`'s key block, ascending.
   template <typename Visit>
   void for_each_slab(TilePart tile, const BlockRun& run, Visit visit) const;
@@ -76,12 +84,12 @@ void FlexProblem::for_each_slab(TilePart tile, const BlockRun& run, Visit visit)
   const int64_t rows = std::min(shape.block.q, shape.q_len - tile.q_block * shape.block.q);
   const int64_t keys = std::min(shape.block.kv, shape.kv_len - tile.kv_block * shape.block.kv);
   tile.tile = run.tile;
-  tile.span = {0, static_cast<int32_t>(padded(keys))};
-  for (tile.row = 0; tile.row < rows; tile.row += kSlabRows) {
-    tile.num_rows = static_cast<int>(std::min<int64_t>(kSlabRows, rows - tile.row));
-    const TileArea all{static_cast<int32_t>(tile.row), tile.num_rows, tile.span};
-    TileSlab slab{.whole = tile, .areas = {{&all, 1}, {&all, 1}}};
-    if (!run.full()) slab.areas = areas_.at(run.tile, tile.row / kSlabRows);
+  const ColumnSpan columns{0, static_cast<int32_t>(padded(keys))};
+  for (int64_t row = 0; row < rows; row += kSlabRows) {
+    const auto num_rows = static_cast<int32_t>(std::min<int64_t>(kSlabRows, rows - row));
+    const TileArea all{static_cast<int32_t>(row), num_rows, columns};
+    TileSlab slab{.tile = tile, .areas = {{&all, 1}, {&all, 1}}};
+    if (!run.full()) slab.areas = areas_.at(run.tile, row / kSlabRows);
     visit(std::as_const(slab));
   }
 }

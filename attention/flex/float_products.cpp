@@ -18,9 +18,10 @@ class FloatScores {
 
   // q: from the part's first row on.
   void operator()(const TilePart& part, MatrixView q, const ScoreTile& tile) const {
-    kernels_.multiply(tile.rows, tile.cols, dim_, q,
-                      keys_.panels_at(part.b, kv_head(part), part.kv_block, 0, part.span.begin),
-                      tile.scores, tile.ld, /*accumulate=*/false);
+    kernels_.multiply(
+        tile.rows, tile.cols, dim_, q,
+        keys_.panels_at(part.b, kv_head(part), part.kv_block, 0, part.area.span.begin), tile.scores,
+        tile.ld, /*accumulate=*/false);
   }
 
   int64_t kv_head(const TilePart& part) const { return part.h / group_; }
@@ -44,7 +45,7 @@ class FloatForward final : public ForwardProducts {
   ProductScratch scratch() const override { return {nullptr, 0}; }
 
   void scores(const TilePart& part, const ScoreTile& tile) const override {
-    const float* q = row_of(q_BTHD_, part.b, part.q_block * block_q_ + part.row, part.h);
+    const float* q = row_of(q_BTHD_, part.b, part.q_block * block_q_ + part.area.row, part.h);
     scores_(part, {q, q_BTHD_.stride(1), 1}, tile);
   }
 
@@ -53,7 +54,8 @@ class FloatForward final : public ForwardProducts {
     const auto width = static_cast<int>(v_.width());
     kernels_.multiply(
         p.rows, width, p.live_cols, {p.scores, p.ld, 1},
-        v_.panels_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin, 0), sums, width,
+        v_.panels_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin, 0), sums,
+        width,
         /*accumulate=*/true);
   }
 
@@ -82,27 +84,27 @@ class FloatBackward final : public BackwardProducts {
   KeyLayout d_v_layout() const override { return {d_out_.width(), 1}; }
 
   void scores(const TilePart& part, const ScoreTile& tile) const override {
-    scores_(part, q_.rows_at(part.b, part.h, part.q_block, part.row), tile);
+    scores_(part, q_.rows_at(part.b, part.h, part.q_block, part.area.row), tile);
   }
 
   void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v,
                     ProductScratch& /*scratch*/) const override {
-    add_transposed(p, d_out_.panels_at(part.b, part.h, part.q_block, part.row, 0), d_out_.width(),
-                   part.span.begin, d_v);
+    add_transposed(p, d_out_.panels_at(part.b, part.h, part.q_block, part.area.row, 0),
+                   d_out_.width(), part.area.span.begin, d_v);
   }
 
   void d_probabilities(const TilePart& part, const ScoreTile& d_p) const override {
     kernels_.multiply(
-        d_p.rows, d_p.cols, v_dim_, d_out_.rows_at(part.b, part.h, part.q_block, part.row),
-        v_columns_.panels_at(part.b, scores_.kv_head(part), part.kv_block, 0, part.span.begin),
+        d_p.rows, d_p.cols, v_dim_, d_out_.rows_at(part.b, part.h, part.q_block, part.area.row),
+        v_columns_.panels_at(part.b, scores_.kv_head(part), part.kv_block, 0, part.area.span.begin),
         d_p.scores, d_p.ld,
         /*accumulate=*/false);
   }
 
   void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,
                   ProductScratch& /*scratch*/) const override {
-    add_transposed(d_s, q_.panels_at(part.b, part.h, part.q_block, part.row, 0), q_.width(),
-                   part.span.begin, d_k);
+    add_transposed(d_s, q_.panels_at(part.b, part.h, part.q_block, part.area.row, 0), q_.width(),
+                   part.area.span.begin, d_k);
   }
 
   void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q,
@@ -110,7 +112,8 @@ class FloatBackward final : public BackwardProducts {
     const auto width = static_cast<int>(k_.width());
     kernels_.multiply(
         d_s.rows, width, d_s.live_cols, {d_s.scores, d_s.ld, 1},
-        k_.panels_at(part.b, scores_.kv_head(part), part.kv_block, part.span.begin, 0), d_q, width,
+        k_.panels_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin, 0), d_q,
+        width,
         /*accumulate=*/true);
   }
 

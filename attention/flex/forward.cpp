@@ -88,9 +88,10 @@ class ForwardPass {
   void add_part(const TilePart& part, RowState& state) const {
     const TileKernels& kernels = problem_.kernels();
     const ScoreTile tile = problem_.tile_of(part, state.scores.data());
-    float* sums = state.sums.data() + part.row * width_;
-    const bool rescaled = kernels.softmax_step(tile, state.maximum.data() + part.row,
-                                               state.sum.data() + part.row, state.rescale.data());
+    float* sums = state.sums.data() + part.area.row * width_;
+    const bool rescaled =
+        kernels.softmax_step(tile, state.maximum.data() + part.area.row,
+                             state.sum.data() + part.area.row, state.rescale.data());
     if (rescaled) {
       const auto width = static_cast<int>(width_);
       kernels.scale_rows(sums, width, tile.rows, width, state.rescale.data());

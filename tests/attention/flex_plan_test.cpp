@@ -53,6 +53,17 @@ TEST(TileAreasTest, EndWithADocumentAndBeginWithTheNext) {
   EXPECT_EQ(all.computed_pairs(0, 128), 40 * 32 + 128 * 16 + 96 * 80);
 }
 
+TEST(TileAreasTest, FollowAWindow) {
+  const BlockMask band =
+      create_block_mask(sliding_window({.left = 20, .right = 0}), {.q_len = 128, .kv_len = 128});
+  const TileAreas all(band, kPad);
+  const SlabAreas areas = all.at(0, 0);
+  ASSERT_EQ(areas.by_columns.size(), 8U);
+  ASSERT_EQ(areas.by_rows.size(), 8U);
+  expect_area(areas.by_columns[2], 32, 36, 32, 48);  // keys 32 to 47 are seen by rows 32 to 67
+  expect_area(areas.by_rows[4], 64, 16, 32, 80);     // rows 64 to 79 see keys 44 to 79
+}
+
 // Every live pair is in one area by columns, and every pair of those in one by rows.
 TEST(TileAreasTest, HoldAllPairsOfRandomMasks) {
   for (uint32_t seed = 0; seed < 300; ++seed) {
