@@ -1,7 +1,7 @@
 // Backward pass. A unit of work is a range of key blocks of one (batch row, key/value head): it
-// owns these rows of dK and dV, and adds to one copy of dQ, which no other unit of the same head
-// touches. So nothing is recomputed twice and the order of every sum is fixed: the result does not
-// depend on the number of threads.
+// owns these rows of dK and dV, copies the queries that they meet, and sums their dQ, which is
+// added to that of other units of the same head in a fixed order. So nothing is recomputed twice,
+// and the result does not depend on the number of threads.
 //
 //   p = exp(s - lse'),  lse' = logaddexp(lse, sink)        dv += p^T do
 //   dp = do v^T                                            ds = p (dp - delta)
@@ -11,9 +11,6 @@
 //
 // Shape legend: as in attention/attention.h.
 #include <ATen/ops/empty.h>
-#include <ATen/ops/exp.h>
-#include <ATen/ops/logaddexp.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -23,56 +20,33 @@
 #include "attention/block_mask_shared.h"
 #include "attention/flex/flex_passes.h"
 #include "attention/flex/query_sums.h"
+#include "attention/flex/row_terms.h"
 #include "attention/flex/run_units.h"
 
 namespace tessera::flex {
 
 namespace {
 
-// Per row: lse' and delta, [B, H, T].
-struct RowTerms {
-  at::Tensor lse_BHT{};
-  at::Tensor delta_BHT{};
-  at::Tensor d_sinks_H{};
-};
-
-RowTerms row_terms(const FlexInputs& inputs, const ForwardResult& result,
-                   const at::Tensor& d_out_BTHE, const at::Tensor& d_lse_BHT) {
-  RowTerms terms;
-  const at::Tensor d_out = d_out_BTHE.to(at::kFloat);
-  const at::Tensor& lse_BHT = result.lse_BHT;
-  terms.delta_BHT = d_out.mul(result.out_BTHE).sum(-1).transpose(1, 2).contiguous();
-  terms.lse_BHT = lse_BHT;
-  if (inputs.sinks_H.defined()) {
-    const at::Tensor sinks_H11 = inputs.sinks_H.to(at::kFloat).view({-1, 1});
-    terms.lse_BHT = at::logaddexp(lse_BHT, sinks_H11).contiguous();
-    terms.d_sinks_H = at::exp(sinks_H11.sub(terms.lse_BHT)).mul(terms.delta_BHT).sum({0, 2}).neg();
-  }
-  if (d_lse_BHT.defined()) {
-    const at::Tensor share = d_lse_BHT.mul(at::exp(terms.lse_BHT.sub(lse_BHT)));
-    const at::Tensor empty = lse_BHT.isinf();
-    terms.delta_BHT = terms.delta_BHT.sub(share.masked_fill(empty, 0)).contiguous();
-  }
-  return terms;
-}
-
-// Buffers of one thread, for one slab of a tile and one block of keys.
+// What one thread computes with: for one slab of a tile, one block of keys, and the queries of one
+// unit.
 struct Buffers {
-  Buffers(const FlexProblem& problem, const BackwardProducts& products, int64_t qk_width,
-          int64_t v_width)
-      : scratch(products.scratch()),
+  Buffers(const FlexProblem& problem, std::unique_ptr<BackwardProducts> own, int64_t qk_dim,
+          int64_t v_dim)
+      : products(std::move(own)),
         scores(kSlabRows * problem.block_cols()),
         d_scores(scores.size()),
         slopes(problem.has_soft_cap() ? scores.size() : 0),
-        d_k(problem.block_cols() * qk_width),
-        d_v(problem.block_cols() * v_width) {}
+        d_k(problem.block_cols() * padded(qk_dim)),
+        d_v(problem.block_cols() * padded(v_dim)),
+        d_q(qk_dim) {}
 
-  ProductScratch scratch;
+  std::unique_ptr<BackwardProducts> products;
   std::vector<float> scores;
   std::vector<float> d_scores;
   std::vector<float> slopes;
   std::vector<float> d_k;
   std::vector<float> d_v;
+  QuerySums d_q;
 };
 
 class BackwardPass {
@@ -80,20 +54,12 @@ class BackwardPass {
   BackwardPass(const FlexInputs& inputs, const BlockMask& mask, const ForwardResult& result,
                const at::Tensor& d_out_BTHE, const at::Tensor& d_lse_BHT, bool wants_d_bias,
                const TileKernels& kernels)
-      : inputs_(inputs),
-        problem_(inputs, mask, kernels),
-        plan_(backward_plan(mask, problem_.areas(), problem_.batch(), problem_.heads(),
-                            problem_.kv_heads())),
-        products_(backward_products(inputs, d_out_BTHE, mask, kernels)),
-        terms_(row_terms(inputs, result, d_out_BTHE, d_lse_BHT)),
-        qk_dim_(inputs.q_BTHD.size(3)),
-        v_dim_(inputs.v_BSKE.size(3)),
-        d_q_({.num_chunks = plan_.num_chunks,
-              .batch = problem_.batch(),
-              .heads = problem_.heads(),
-              .kv_heads = problem_.kv_heads(),
-              .q_len = problem_.q_len(),
-              .dim = qk_dim_}) {
+      : problem_(inputs, mask, kernels),
+        plan_(backward_plan(mask, problem_.areas(), problem_.counts())),
+        operands_(as_operands(inputs, problem_.multiplies_bf16())),
+        d_out_BTHE_(as_operand(d_out_BTHE, problem_.multiplies_bf16())),
+        terms_(row_terms(inputs.sinks_H, result, d_out_BTHE_, d_lse_BHT)),
+        d_q_(inputs.q_BTHD.sizes(), plan_.num_chunks) {
     gradients_.d_k_BSKD = at::empty(inputs.k_BSKD.sizes(), at::kFloat);
     gradients_.d_v_BSKE = at::empty(inputs.v_BSKE.sizes(), at::kFloat);
     gradients_.d_sinks_H = terms_.d_sinks_H;
@@ -103,12 +69,11 @@ class BackwardPass {
   BackwardResult run() {
     const std::vector<std::vector<size_t>> lanes = lanes_of_units();
     run_units(
-        lanes.size(),
-        [&] { return Buffers(problem_, *products_, padded(qk_dim_), padded(v_dim_)); },
+        lanes.size(), [&] { return make_buffers(); },
         [&](size_t lane, Buffers& buffers) {
           for (const size_t unit : lanes[lane]) run_unit(plan_.units[unit], buffers);
         });
-    gradients_.d_q_BTHD = d_q_.sum(inputs_.scale);
+    gradients_.d_q_BTHD = d_q_.sum();
     return gradients_;
   }
 
@@ -138,73 +103,78 @@ class BackwardPass {
     return ordered;
   }
 
-  // The queries that meet a unit's keys, from the first to the last.
-  TokenRange queries_of(const WorkUnit& unit) const {
-    const int64_t group = problem_.heads() / problem_.kv_heads();
-    int64_t first = problem_.mask().data().num_q_blocks();
-    int64_t last = 0;
-    for (int64_t h = unit.h * group; h < (unit.h + 1) * group; ++h) {
-      for (int64_t kv_block = unit.begin; kv_block < unit.end; ++kv_block) {
-        for (const BlockRun& run : problem_.mask().q_runs(unit.b, h, kv_block)) {
-          first = std::min<int64_t>(first, run.begin);
-          last = std::max<int64_t>(last, run.end);
-        }
-      }
-    }
-    if (first >= last) return {0, 0};
+  Buffers make_buffers() const {
+    return {problem_,
+            backward_products(operands_, d_out_BTHE_, problem_.mask(), problem_.kernels()),
+            operands_.q_BTHD.size(3), operands_.v_BSKE.size(3)};
+  }
+
+  HeadTokens tokens_of(const HeadBlocks& queries) const {
     const int64_t block = problem_.mask().shape().block.q;
-    return {first * block, std::min(last * block, problem_.q_len())};
+    return {queries.b,
+            queries.h,
+            queries.num_heads,
+            {queries.begin * block, std::min(queries.end * block, problem_.q_len())}};
   }
 
   void run_unit(const WorkUnit& unit, Buffers& buffers) {
-    d_q_.begin(unit, queries_of(unit));
-    const int64_t group = problem_.heads() / problem_.kv_heads();
+    const HeadBlocks queries = problem_.queries_of(unit);
+    buffers.products->load_queries(queries);
+    buffers.d_q.begin(tokens_of(queries));
     for (int64_t kv_block = unit.begin; kv_block < unit.end; ++kv_block) {
-      std::fill(buffers.d_k.begin(), buffers.d_k.end(), 0.0F);
-      std::fill(buffers.d_v.begin(), buffers.d_v.end(), 0.0F);
-      TilePart part{.b = unit.b, .kv_block = kv_block};
-      for (part.h = unit.h * group; part.h < (unit.h + 1) * group; ++part.h) {
-        for (const BlockRun& run : problem_.mask().q_runs(part.b, part.h, kv_block)) {
-          for (part.q_block = run.begin; part.q_block < run.end; ++part.q_block) {
-            problem_.for_each_slab(
-                part, run, [&](const TileSlab& slab) { add_slab(slab, unit.chunk, buffers); });
-          }
+      buffers.products->load_keys(
+          {.b = unit.b, .h = unit.h, .begin = kv_block, .end = kv_block + 1});
+      add_keys(queries, kv_block, buffers);
+      write_keys(unit, kv_block, buffers);
+    }
+    d_q_.store(unit.chunk, buffers.d_q, operands_.scale, problem_.kernels());
+  }
+
+  // All tiles of one block of keys.
+  void add_keys(const HeadBlocks& heads, int64_t kv_block, Buffers& buffers) {
+    std::fill(buffers.d_k.begin(), buffers.d_k.end(), 0.0F);
+    std::fill(buffers.d_v.begin(), buffers.d_v.end(), 0.0F);
+    TilePart part{.b = heads.b, .kv_block = kv_block};
+    for (part.h = heads.h; part.h < heads.h + heads.num_heads; ++part.h) {
+      for (const BlockRun& run : problem_.mask().q_runs(part.b, part.h, kv_block)) {
+        for (part.q_block = run.begin; part.q_block < run.end; ++part.q_block) {
+          problem_.for_each_slab(part, run, [&](const TileSlab& slab) { add_slab(slab, buffers); });
         }
       }
-      write_keys(unit, kv_block, buffers);
     }
   }
 
-  void add_slab(const TileSlab& slab, int32_t chunk, Buffers& buffers) {
+  void add_slab(const TileSlab& slab, Buffers& buffers) {
+    BackwardProducts& products = *buffers.products;
     const auto p = [&](const TilePart& part) {
       return problem_.tile_of(part, buffers.scores.data());
     };
     const auto d_s = [&](const TilePart& part) {
       return problem_.tile_of(part, buffers.d_scores.data());
     };
-    problem_.scores(*products_, slab, buffers.scores.data(), buffers.slopes.data());
+    problem_.scores(products, slab, buffers.scores.data(), buffers.slopes.data());
     slab.by_rows([&](const TilePart& part) {
       problem_.kernels().probabilities(p(part), rows_of(part, terms_.lse_BHT));
     });
     problem_.clear_gaps(slab, buffers.d_scores.data());
     slab.by_columns([&](const TilePart& part) {
-      products_->add_d_values(part, p(part), buffers.d_v.data(), buffers.scratch);
-      products_->d_probabilities(part, d_s(part));
+      products.add_d_values(part, p(part), buffers.d_v.data());
+      products.d_probabilities(part, d_s(part));
     });
     slab.by_rows([&](const TilePart& part) {
       finish_d_scores(part, p(part), d_s(part), buffers);
-      float* d_q = d_q_.at(chunk, part.b, part.h, problem_.first_query(part));
-      products_->add_d_queries(part, d_s(part), d_q, buffers.scratch);
+      float* d_q = buffers.d_q.at(part.h, problem_.first_query(part));
+      products.add_d_queries(part, d_s(part), d_q);
     });
-    slab.by_columns([&](const TilePart& part) {
-      products_->add_d_keys(part, d_s(part), buffers.d_k.data(), buffers.scratch);
-    });
+    slab.by_columns(
+        [&](const TilePart& part) { products.add_d_keys(part, d_s(part), buffers.d_k.data()); });
   }
 
   // Of a part's rows, in a [B, H, T] tensor.
   const float* rows_of(const TilePart& part, const at::Tensor& terms_BHT) const {
     return terms_BHT.const_data_ptr<float>() +
-           (part.b * problem_.heads() + part.h) * problem_.q_len() + problem_.first_query(part);
+           (part.b * problem_.counts().heads + part.h) * problem_.q_len() +
+           problem_.first_query(part);
   }
 
   // Turns the gradient of the probabilities into that of the products q k^T.
@@ -233,29 +203,33 @@ class BackwardPass {
   void write_keys(const WorkUnit& unit, int64_t kv_block, const Buffers& buffers) {
     const MaskShape& shape = problem_.mask().shape();
     const TokenRange keys = block_tokens(kv_block, shape.block.kv, shape.kv_len);
-    const auto scale = static_cast<float>(inputs_.scale);
+    const auto scale = static_cast<float>(operands_.scale);
     const auto write = [&](const std::vector<float>& from, KeyLayout layout, float factor,
                            const at::Tensor& to) {
-      const int64_t dim = to.size(3);
-      for (int64_t kv = keys.begin; kv < keys.end; ++kv) {
-        const float* row = from.data() + (kv - keys.begin) * layout.key_stride;
-        float* out = to.mutable_data_ptr<float>() +
-                     ((unit.b * problem_.kv_len() + kv) * problem_.kv_heads() + unit.h) * dim;
-        for (int64_t d = 0; d < dim; ++d) out[d] = row[d * layout.dim_stride] * factor;
+      const auto dim = static_cast<int>(to.size(3));
+      const auto num_keys = static_cast<int>(keys.size());
+      float* rows = to.mutable_data_ptr<float>() + unit.b * to.stride(0) +
+                    keys.begin * to.stride(1) + unit.h * dim;
+      if (layout.dim_stride == 1) {
+        problem_.kernels().copy_rows(from.data(), layout.key_stride, num_keys, dim, factor, rows,
+                                     to.stride(1));
+        return;
+      }
+      for (int key = 0; key < num_keys; ++key, rows += to.stride(1)) {
+        const float* row = from.data() + key * layout.key_stride;
+        for (int d = 0; d < dim; ++d) rows[d] = row[d * layout.dim_stride] * factor;
       }
     };
-    write(buffers.d_k, products_->d_k_layout(), scale, gradients_.d_k_BSKD);
-    write(buffers.d_v, products_->d_v_layout(), 1.0F, gradients_.d_v_BSKE);
+    write(buffers.d_k, buffers.products->d_k_layout(), scale, gradients_.d_k_BSKD);
+    write(buffers.d_v, buffers.products->d_v_layout(), 1.0F, gradients_.d_v_BSKE);
   }
 
-  const FlexInputs& inputs_;
   FlexProblem problem_;
   BackwardPlan plan_;
-  std::unique_ptr<BackwardProducts> products_;
+  FlexInputs operands_;
+  at::Tensor d_out_BTHE_;  // likewise
   RowTerms terms_;
-  int64_t qk_dim_;
-  int64_t v_dim_;
-  QuerySums d_q_;
+  QueryGradient d_q_;
   BackwardResult gradients_;
 };
 

@@ -1,6 +1,7 @@
 // Products in bfloat16. Sums over queries (dK, dV) are held transposed, [D, keys]: then the rounded
 // p or ds is a right side, which two of its rows make side by side, and nothing is transposed.
 #include <algorithm>
+#include <vector>
 
 #include "attention/flex/bf16_blocks.h"
 #include "attention/flex/products_impl.h"
@@ -11,42 +12,59 @@ namespace {
 
 int depth(int64_t size) { return static_cast<int>(padded(size, kBf16Depth)); }
 
+// What the processor needs for products of bfloat16 is set up as long as this lives; it stays on
+// the thread that made it.
+class Bf16Session {
+ public:
+  explicit Bf16Session(const Bf16Kernels& kernels) : kernels_(kernels) { kernels_.begin(state_); }
+  ~Bf16Session() { kernels_.end(state_); }
+  Bf16Session(const Bf16Session&) = delete;
+  Bf16Session& operator=(const Bf16Session&) = delete;
+
+ private:
+  const Bf16Kernels& kernels_;
+  unsigned char state_[Bf16Kernels::kStateBytes] = {};
+};
+
 // q k^T scale; the scale comes after the product, as k times it would be rounded.
 class Bf16Scores {
  public:
   Bf16Scores(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
       : kernels_(kernels),
+        session_(*kernels.bf16),
         group_(inputs.q_BTHD.size(2) / inputs.k_BSKD.size(2)),
         dim_(inputs.q_BTHD.size(3)),
-        block_cols_(padded(std::min(mask.shape().block.kv, mask.shape().kv_len), kBf16Depth)),
         q_(Bf16Blocks::rows(inputs.q_BTHD, mask.shape().block.q)),
         keys_(Bf16Blocks::transposed_pairs(inputs.k_BSKD, mask.shape().block.kv)),
-        scales_(kSlabRows, static_cast<float>(inputs.scale)) {}
+        scales_(kSlabRows, static_cast<float>(inputs.scale)),
+        operand_(kSlabRows *
+                 padded(std::min(mask.shape().block.kv, mask.shape().kv_len), kBf16Depth)) {}
+
+  void load_queries(const HeadBlocks& blocks) { q_.load(blocks); }
+  void load_keys(const HeadBlocks& blocks) { keys_.load(blocks); }
 
   void operator()(const TilePart& part, const ScoreTile& tile) const {
-    kernels_.bf16->multiply(
-        part.area.num_rows, tile.cols, depth(dim_),
-        q_.rows_at(part.b, part.h, part.q_block, part.area.row),
-        keys_.pairs_at(part.b, kv_head(part), part.kv_block, part.area.span.begin), tile.scores,
-        tile.ld, /*accumulate=*/false);
+    kernels_.bf16->multiply(part.area.num_rows, tile.cols, depth(dim_),
+                            q_.rows_at(part.h, part.q_block, part.area.row),
+                            keys_.pairs_at(kv_head(part), part.kv_block, part.area.span.begin),
+                            tile.scores, tile.ld, /*accumulate=*/false);
     kernels_.scale_rows(tile.scores, tile.ld, tile.rows, tile.cols, scales_.data());
   }
 
   int64_t kv_head(const TilePart& part) const { return part.h / group_; }
 
-  // For a rounded part of any size.
-  ProductScratch scratch() const {
-    return {kernels_.bf16, static_cast<size_t>(kSlabRows * block_cols_)};
-  }
+  // Room for a rounded part of any size.
+  uint16_t* operand() { return operand_.data(); }
 
  private:
   const TileKernels& kernels_;
+  Bf16Session session_;
   int64_t group_;
   int64_t dim_;
-  int64_t block_cols_;
   Bf16Blocks q_;
   Bf16Blocks keys_;
   std::vector<float> scales_;
+  std::vector<uint16_t> operand_;
 };
 
 // sums[r, width] += x[r, c] * keys[c, width]
@@ -66,15 +84,18 @@ class Bf16Forward final : public ForwardProducts {
         v_(Bf16Blocks::pairs(inputs.v_BSKE, mask.shape().block.kv)),
         width_(padded(inputs.v_BSKE.size(3))) {}
 
-  ProductScratch scratch() const override { return scores_.scratch(); }
+  void load_queries(const HeadBlocks& blocks) override { scores_.load_queries(blocks); }
+  void load_keys(const HeadBlocks& blocks) override {
+    scores_.load_keys(blocks);
+    v_.load(blocks);
+  }
 
   void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
 
-  void add_values(const TilePart& part, const ScoreTile& p, float* sums,
-                  ProductScratch& scratch) const override {
+  void add_values(const TilePart& part, const ScoreTile& p, float* sums) override {
     add_rounded(kernels_, p,
-                v_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin),
-                width_, sums, scratch.operand());
+                v_.pairs_at(scores_.kv_head(part), part.kv_block, part.area.span.begin), width_,
+                sums, scores_.operand());
   }
 
  private:
@@ -100,35 +121,40 @@ class Bf16Backward final : public BackwardProducts {
         d_out_(Bf16Blocks::rows(d_out_BTHE, mask.shape().block.q)),
         d_out_columns_(Bf16Blocks::transposed_rows(d_out_BTHE, mask.shape().block.q)) {}
 
-  ProductScratch scratch() const override { return scores_.scratch(); }
+  void load_queries(const HeadBlocks& blocks) override {
+    scores_.load_queries(blocks);
+    for (Bf16Blocks* x : {&q_columns_, &d_out_, &d_out_columns_}) x->load(blocks);
+  }
+  void load_keys(const HeadBlocks& blocks) override {
+    scores_.load_keys(blocks);
+    k_.load(blocks);
+    v_columns_.load(blocks);
+  }
+
   KeyLayout d_k_layout() const override { return {1, key_stride_}; }
   KeyLayout d_v_layout() const override { return {1, key_stride_}; }
 
   void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
 
-  void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v,
-                    ProductScratch& scratch) const override {
-    add_transposed(part, d_out_columns_, v_width_, p, d_v, scratch.operand());
+  void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v) override {
+    add_transposed(part, d_out_columns_, v_width_, p, d_v, scores_.operand());
   }
 
   void d_probabilities(const TilePart& part, const ScoreTile& d_p) const override {
     kernels_.bf16->multiply(
-        d_p.rows, d_p.cols, depth(v_dim_),
-        d_out_.rows_at(part.b, part.h, part.q_block, part.area.row),
-        v_columns_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin),
-        d_p.scores, d_p.ld, /*accumulate=*/false);
+        d_p.rows, d_p.cols, depth(v_dim_), d_out_.rows_at(part.h, part.q_block, part.area.row),
+        v_columns_.pairs_at(scores_.kv_head(part), part.kv_block, part.area.span.begin), d_p.scores,
+        d_p.ld, /*accumulate=*/false);
   }
 
-  void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,
-                  ProductScratch& scratch) const override {
-    add_transposed(part, q_columns_, qk_width_, d_s, d_k, scratch.operand());
+  void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k) override {
+    add_transposed(part, q_columns_, qk_width_, d_s, d_k, scores_.operand());
   }
 
-  void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q,
-                     ProductScratch& scratch) const override {
+  void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q) override {
     add_rounded(kernels_, d_s,
-                k_.pairs_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin),
-                qk_width_, d_q, scratch.operand());
+                k_.pairs_at(scores_.kv_head(part), part.kv_block, part.area.span.begin), qk_width_,
+                d_q, scores_.operand());
   }
 
  private:
@@ -139,8 +165,8 @@ class Bf16Backward final : public BackwardProducts {
     const ptrdiff_t panel = ptrdiff_t{rows} * kPad;
     kernels_.round_to_pairs(x, operand, panel);
     kernels_.bf16->multiply(static_cast<int>(height), x.cols, rows,
-                            columns.rows_at(part.b, part.h, part.q_block, part.area.row),
-                            {operand, panel}, sums + part.area.span.begin, key_stride_,
+                            columns.rows_at(part.h, part.q_block, part.area.row), {operand, panel},
+                            sums + part.area.span.begin, key_stride_,
                             /*accumulate=*/true);
   }
 

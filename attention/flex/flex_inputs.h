@@ -33,6 +33,16 @@ struct FlexInputs {
   bool bf16_products = true;  // where there are some (products.h)
 };
 
+// Blocks [begin, end) of the tokens of heads [h, h + num_heads) of a batch row.
+struct HeadBlocks {
+  int64_t b = 0;
+  int64_t h = 0;
+  int64_t num_heads = 1;
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t num_blocks() const { return end - begin; }
+};
+
 // An area of the tile of a block of queries and a block of keys.
 struct TilePart {
   int64_t b = 0;

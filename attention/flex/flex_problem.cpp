@@ -1,19 +1,42 @@
 #include "attention/flex/flex_problem.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "attention/block_mask_shared.h"
 
 namespace tessera::flex {
 
+namespace {
+
+// Sets the blocks from the first to the last in the runs of a unit's blocks.
+template <typename Runs>
+void set_hull(const WorkUnit& unit, const HeadBlocks& heads, Runs runs, HeadBlocks& hull) {
+  int64_t begin = std::numeric_limits<int64_t>::max();
+  int64_t end = 0;
+  for (int64_t h = heads.h; h < heads.h + heads.num_heads; ++h) {
+    for (int64_t block = unit.begin; block < unit.end; ++block) {
+      for (const BlockRun& run : runs(h, block)) {
+        begin = std::min<int64_t>(begin, run.begin);
+        end = std::max<int64_t>(end, run.end);
+      }
+    }
+  }
+  hull.begin = std::min(begin, end);
+  hull.end = end;
+}
+
+}  // namespace
+
 FlexProblem::FlexProblem(const FlexInputs& inputs, const BlockMask& mask,
                          const TileKernels& kernels)
     : mask_(mask),
-      areas_(mask, multiplies_in_bf16(inputs, mask, kernels) ? kBf16Depth : kPad),
       kernels_(kernels),
-      batch_(inputs.q_BTHD.size(0)),
-      heads_(inputs.q_BTHD.size(2)),
-      kv_heads_(inputs.k_BSKD.size(2)),
+      counts_{.batch = inputs.q_BTHD.size(0),
+              .heads = inputs.q_BTHD.size(2),
+              .kv_heads = inputs.k_BSKD.size(2)},
+      multiplies_bf16_(multiplies_in_bf16(inputs, mask, kernels)),
+      areas_(mask, multiplies_bf16_ ? kBf16Depth : kPad),
       soft_cap_(static_cast<float>(inputs.soft_cap.value_or(0.0))) {
   if (inputs.bias_BHTS.defined()) {
     bias_ = inputs.bias_BHTS.to(at::kFloat).contiguous();
@@ -23,8 +46,28 @@ FlexProblem::FlexProblem(const FlexInputs& inputs, const BlockMask& mask,
   }
   if (inputs.alibi_slopes_H.defined()) {
     const at::Tensor slopes = inputs.alibi_slopes_H.to(at::kFloat).contiguous();
-    alibi_slopes_.assign(slopes.const_data_ptr<float>(), slopes.const_data_ptr<float>() + heads_);
+    alibi_slopes_.assign(slopes.const_data_ptr<float>(),
+                         slopes.const_data_ptr<float>() + counts_.heads);
   }
+}
+
+HeadBlocks FlexProblem::heads_of(const WorkUnit& unit) const {
+  const int64_t group = counts_.heads / counts_.kv_heads;
+  return {.b = unit.b, .h = unit.h * group, .num_heads = group};
+}
+
+HeadBlocks FlexProblem::keys_of(const WorkUnit& unit) const {
+  HeadBlocks keys{.b = unit.b, .h = unit.h};
+  const auto runs = [&](int64_t h, int64_t block) { return mask_.runs(unit.b, h, block); };
+  set_hull(unit, heads_of(unit), runs, keys);
+  return keys;
+}
+
+HeadBlocks FlexProblem::queries_of(const WorkUnit& unit) const {
+  HeadBlocks queries = heads_of(unit);
+  const auto runs = [&](int64_t h, int64_t block) { return mask_.q_runs(unit.b, h, block); };
+  set_hull(unit, queries, runs, queries);
+  return queries;
 }
 
 ScoreTile FlexProblem::tile_of(const TilePart& part, float* buffer) const {

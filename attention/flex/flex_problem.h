@@ -24,9 +24,8 @@ class FlexProblem {
   const TileAreas& areas() const { return areas_; }
   const TileKernels& kernels() const { return kernels_; }
 
-  int64_t batch() const { return batch_; }
-  int64_t heads() const { return heads_; }
-  int64_t kv_heads() const { return kv_heads_; }
+  const HeadCounts& counts() const { return counts_; }
+  bool multiplies_bf16() const { return multiplies_bf16_; }
   int64_t q_len() const { return mask_.shape().q_len; }
   int64_t kv_len() const { return mask_.shape().kv_len; }
   bool has_soft_cap() const { return soft_cap_ != 0; }
@@ -34,6 +33,14 @@ class FlexProblem {
   // Most rows of a block of queries, and columns of a block of keys with padding.
   int64_t block_rows() const { return std::min(mask_.shape().block.q, q_len()); }
   int64_t block_cols() const { return padded(std::min(mask_.shape().block.kv, kv_len())); }
+
+  // The query heads of a unit's key/value head: of no blocks yet.
+  HeadBlocks heads_of(const WorkUnit& unit) const;
+
+  // Of a unit's blocks of queries, the keys that they meet, from the first to the last; of a unit's
+  // blocks of keys, the queries.
+  HeadBlocks keys_of(const WorkUnit& unit) const;
+  HeadBlocks queries_of(const WorkUnit& unit) const;
 
   // The token at the first row of a part, and the one at its first column.
   int64_t first_query(const TilePart& part) const {
@@ -67,11 +74,10 @@ class FlexProblem {
   void add_bias(const TilePart& part, const ScoreTile& tile) const;
 
   const BlockMask& mask_;
-  TileAreas areas_;
   const TileKernels& kernels_;
-  int64_t batch_;
-  int64_t heads_;
-  int64_t kv_heads_;
+  HeadCounts counts_;
+  bool multiplies_bf16_;
+  TileAreas areas_;
   at::Tensor bias_;  // float32, contiguous
   std::vector<int64_t> bias_strides_;
   std::vector<float> alibi_slopes_;

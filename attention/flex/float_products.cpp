@@ -14,14 +14,15 @@ class FloatScores {
       : kernels_(kernels),
         group_(inputs.q_BTHD.size(2) / inputs.k_BSKD.size(2)),
         dim_(static_cast<int>(inputs.q_BTHD.size(3))),
-        keys_(FloatBlocks::columns(inputs.k_BSKD, mask.shape().block.kv, inputs.scale)) {}
+        keys_(FloatBlocks::columns(inputs.k_BSKD, mask.shape().block.kv, inputs.scale, kernels)) {}
+
+  void load_keys(const HeadBlocks& blocks) { keys_.load(blocks); }
 
   // q: from the part's first row on.
   void operator()(const TilePart& part, MatrixView q, const ScoreTile& tile) const {
-    kernels_.multiply(
-        tile.rows, tile.cols, dim_, q,
-        keys_.panels_at(part.b, kv_head(part), part.kv_block, 0, part.area.span.begin), tile.scores,
-        tile.ld, /*accumulate=*/false);
+    kernels_.multiply(tile.rows, tile.cols, dim_, q,
+                      keys_.panels_at(kv_head(part), part.kv_block, 0, part.area.span.begin),
+                      tile.scores, tile.ld, /*accumulate=*/false);
   }
 
   int64_t kv_head(const TilePart& part) const { return part.h / group_; }
@@ -39,24 +40,27 @@ class FloatForward final : public ForwardProducts {
       : kernels_(kernels),
         block_q_(mask.shape().block.q),
         scores_(inputs, mask, kernels),
-        q_BTHD_(as_float_rows(inputs.q_BTHD)),
-        v_(FloatBlocks::rows(inputs.v_BSKE, mask.shape().block.kv)) {}
+        q_BTHD_(inputs.q_BTHD),
+        v_(FloatBlocks::rows(inputs.v_BSKE, mask.shape().block.kv, kernels)) {}
 
-  ProductScratch scratch() const override { return {nullptr, 0}; }
+  void load_queries(const HeadBlocks& /*blocks*/) override {}  // read where they stand
+  void load_keys(const HeadBlocks& blocks) override {
+    scores_.load_keys(blocks);
+    v_.load(blocks);
+  }
 
   void scores(const TilePart& part, const ScoreTile& tile) const override {
-    const float* q = row_of(q_BTHD_, part.b, part.q_block * block_q_ + part.area.row, part.h);
+    const int64_t token = part.q_block * block_q_ + part.area.row;
+    const float* q = q_BTHD_.const_data_ptr<float>() + part.b * q_BTHD_.stride(0) +
+                     token * q_BTHD_.stride(1) + part.h * q_BTHD_.stride(2);
     scores_(part, {q, q_BTHD_.stride(1), 1}, tile);
   }
 
-  void add_values(const TilePart& part, const ScoreTile& p, float* sums,
-                  ProductScratch& /*scratch*/) const override {
+  void add_values(const TilePart& part, const ScoreTile& p, float* sums) override {
     const auto width = static_cast<int>(v_.width());
-    kernels_.multiply(
-        p.rows, width, p.live_cols, {p.scores, p.ld, 1},
-        v_.panels_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin, 0), sums,
-        width,
-        /*accumulate=*/true);
+    kernels_.multiply(p.rows, width, p.live_cols, {p.scores, p.ld, 1},
+                      v_.panels_at(scores_.kv_head(part), part.kv_block, part.area.span.begin, 0),
+                      sums, width, /*accumulate=*/true);
   }
 
  private:
@@ -74,47 +78,52 @@ class FloatBackward final : public BackwardProducts {
       : kernels_(kernels),
         v_dim_(static_cast<int>(inputs.v_BSKE.size(3))),
         scores_(inputs, mask, kernels),
-        q_(FloatBlocks::rows(inputs.q_BTHD, mask.shape().block.q)),
-        k_(FloatBlocks::rows(inputs.k_BSKD, mask.shape().block.kv)),
-        v_columns_(FloatBlocks::columns(inputs.v_BSKE, mask.shape().block.kv, 1.0)),
-        d_out_(FloatBlocks::rows(d_out_BTHE, mask.shape().block.q)) {}
+        q_(FloatBlocks::rows(inputs.q_BTHD, mask.shape().block.q, kernels)),
+        k_(FloatBlocks::rows(inputs.k_BSKD, mask.shape().block.kv, kernels)),
+        v_columns_(FloatBlocks::columns(inputs.v_BSKE, mask.shape().block.kv, 1.0, kernels)),
+        d_out_(FloatBlocks::rows(d_out_BTHE, mask.shape().block.q, kernels)) {}
 
-  ProductScratch scratch() const override { return {nullptr, 0}; }
+  void load_queries(const HeadBlocks& blocks) override {
+    q_.load(blocks);
+    d_out_.load(blocks);
+  }
+  void load_keys(const HeadBlocks& blocks) override {
+    scores_.load_keys(blocks);
+    k_.load(blocks);
+    v_columns_.load(blocks);
+  }
+
   KeyLayout d_k_layout() const override { return {q_.width(), 1}; }
   KeyLayout d_v_layout() const override { return {d_out_.width(), 1}; }
 
   void scores(const TilePart& part, const ScoreTile& tile) const override {
-    scores_(part, q_.rows_at(part.b, part.h, part.q_block, part.area.row), tile);
+    scores_(part, q_.rows_at(part.h, part.q_block, part.area.row), tile);
   }
 
-  void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v,
-                    ProductScratch& /*scratch*/) const override {
-    add_transposed(p, d_out_.panels_at(part.b, part.h, part.q_block, part.area.row, 0),
-                   d_out_.width(), part.area.span.begin, d_v);
+  void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v) override {
+    add_transposed(p, d_out_.panels_at(part.h, part.q_block, part.area.row, 0), d_out_.width(),
+                   part.area.span.begin, d_v);
   }
 
   void d_probabilities(const TilePart& part, const ScoreTile& d_p) const override {
     kernels_.multiply(
-        d_p.rows, d_p.cols, v_dim_, d_out_.rows_at(part.b, part.h, part.q_block, part.area.row),
-        v_columns_.panels_at(part.b, scores_.kv_head(part), part.kv_block, 0, part.area.span.begin),
+        d_p.rows, d_p.cols, v_dim_, d_out_.rows_at(part.h, part.q_block, part.area.row),
+        v_columns_.panels_at(scores_.kv_head(part), part.kv_block, 0, part.area.span.begin),
         d_p.scores, d_p.ld,
         /*accumulate=*/false);
   }
 
-  void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k,
-                  ProductScratch& /*scratch*/) const override {
-    add_transposed(d_s, q_.panels_at(part.b, part.h, part.q_block, part.area.row, 0), q_.width(),
+  void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k) override {
+    add_transposed(d_s, q_.panels_at(part.h, part.q_block, part.area.row, 0), q_.width(),
                    part.area.span.begin, d_k);
   }
 
-  void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q,
-                     ProductScratch& /*scratch*/) const override {
+  void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q) override {
     const auto width = static_cast<int>(k_.width());
-    kernels_.multiply(
-        d_s.rows, width, d_s.live_cols, {d_s.scores, d_s.ld, 1},
-        k_.panels_at(part.b, scores_.kv_head(part), part.kv_block, part.area.span.begin, 0), d_q,
-        width,
-        /*accumulate=*/true);
+    kernels_.multiply(d_s.rows, width, d_s.live_cols, {d_s.scores, d_s.ld, 1},
+                      k_.panels_at(scores_.kv_head(part), part.kv_block, part.area.span.begin, 0),
+                      d_q, width,
+                      /*accumulate=*/true);
   }
 
  private:

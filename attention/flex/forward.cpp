@@ -1,6 +1,7 @@
-// Forward pass: one unit of work per block of queries and head, which owns its rows of the output.
-// Keys come in ascending order, a block at a time; an online softmax keeps the running maximum and
-// sum of every row.
+// Forward pass: a unit of work is a range of blocks of queries, of the query heads of one key/value
+// head. It copies the keys and values that they meet, and owns its rows of the output. For a block
+// of queries, keys come in ascending order, a block at a time; an online softmax keeps the running
+// maximum and sum of every row.
 #include <ATen/ops/empty.h>
 
 #include <cmath>
@@ -22,10 +23,10 @@ float log_add_exp(float a, float b) {
   return high == -kInfinity ? high : high + std::log1p(std::exp(std::min(a, b) - high));
 }
 
-// Running state of the rows of one block of queries.
+// What one thread computes with, and the running state of the rows of one block of queries.
 struct RowState {
-  RowState(const FlexProblem& problem, const ForwardProducts& products, int64_t width)
-      : scratch(products.scratch()),
+  RowState(const FlexProblem& problem, std::unique_ptr<ForwardProducts> own, int64_t width)
+      : products(std::move(own)),
         scores(kSlabRows * problem.block_cols()),
         sums(padded(problem.block_rows()) * width),
         maximum(problem.block_rows()),
@@ -38,7 +39,7 @@ struct RowState {
     std::fill(sum.begin(), sum.end(), 0.0F);
   }
 
-  ProductScratch scratch;
+  std::unique_ptr<ForwardProducts> products;
   std::vector<float> scores;
   std::vector<float> sums;  // of p * v, [rows, width]
   std::vector<float> maximum;
@@ -50,38 +51,55 @@ class ForwardPass {
  public:
   ForwardPass(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
       : problem_(inputs, mask, kernels),
-        products_(forward_products(inputs, mask, kernels)),
+        operands_(as_operands(inputs, problem_.multiplies_bf16())),
         v_dim_(inputs.v_BSKE.size(3)),
         width_(padded(v_dim_)) {
-    result_.out_BTHE =
-        at::empty({problem_.batch(), problem_.q_len(), problem_.heads(), v_dim_}, at::kFloat);
-    result_.lse_BHT = at::empty({problem_.batch(), problem_.heads(), problem_.q_len()}, at::kFloat);
+    const auto& [batch, heads, kv_heads] = problem_.counts();
+    result_.out_BTHE = at::empty({batch, problem_.q_len(), heads, v_dim_}, at::kFloat);
+    result_.lse_BHT = at::empty({batch, heads, problem_.q_len()}, at::kFloat);
     if (inputs.sinks_H.defined()) sinks_H_ = inputs.sinks_H.to(at::kFloat).contiguous();
   }
 
   ForwardResult run() {
     const std::vector<WorkUnit> units =
-        forward_units(problem_.mask(), problem_.areas(), problem_.batch(), problem_.heads());
+        forward_units(problem_.mask(), problem_.areas(), problem_.counts(), at::get_num_threads());
     run_units(
-        units.size(), [&] { return RowState(problem_, *products_, width_); },
+        units.size(), [&] { return make_state(); },
         [&](size_t i, RowState& state) { run_unit(units[i], state); });
     return result_;
   }
 
  private:
+  RowState make_state() const {
+    return {problem_, forward_products(operands_, problem_.mask(), problem_.kernels()), width_};
+  }
+
   void run_unit(const WorkUnit& unit, RowState& state) const {
+    state.products->load_keys(problem_.keys_of(unit));
+    HeadBlocks queries = problem_.heads_of(unit);
+    const int64_t end_head = queries.h + queries.num_heads;
+    for (queries.num_heads = 1; queries.h < end_head; ++queries.h) {
+      for (int64_t q_block = unit.begin; q_block < unit.end; ++q_block) {
+        queries.begin = q_block;
+        queries.end = q_block + 1;
+        state.products->load_queries(queries);
+        run_block({.b = unit.b, .h = queries.h, .q_block = q_block}, state);
+      }
+    }
+  }
+
+  void run_block(TilePart part, RowState& state) const {
     state.clear();
-    TilePart part{.b = unit.b, .h = unit.h, .q_block = unit.begin};
-    for (const BlockRun& run : problem_.mask().runs(unit.b, unit.h, unit.begin)) {
+    for (const BlockRun& run : problem_.mask().runs(part.b, part.h, part.q_block)) {
       for (part.kv_block = run.begin; part.kv_block < run.end; ++part.kv_block) {
         problem_.for_each_slab(part, run, [&](const TileSlab& slab) { add_slab(slab, state); });
       }
     }
-    write_rows(unit, state);
+    write_rows(part, state);
   }
 
   void add_slab(const TileSlab& slab, RowState& state) const {
-    problem_.scores(*products_, slab, state.scores.data(), nullptr);
+    problem_.scores(*state.products, slab, state.scores.data(), nullptr);
     slab.by_rows([&](const TilePart& part) { add_part(part, state); });
   }
 
@@ -96,22 +114,28 @@ class ForwardPass {
       const auto width = static_cast<int>(width_);
       kernels.scale_rows(sums, width, tile.rows, width, state.rescale.data());
     }
-    products_->add_values(part, tile, sums, state.scratch);
+    state.products->add_values(part, tile, sums);
   }
 
-  void write_rows(const WorkUnit& unit, const RowState& state) const {
+  void write_rows(const TilePart& rows, RowState& state) const {
     const MaskShape& shape = problem_.mask().shape();
-    const TokenRange queries = block_tokens(unit.begin, shape.block.q, shape.q_len);
-    auto* lse = result_.lse_BHT.mutable_data_ptr<float>() +
-                (unit.b * problem_.heads() + unit.h) * problem_.q_len();
-    auto* out = result_.out_BTHE.mutable_data_ptr<float>();
+    const TokenRange queries = block_tokens(rows.q_block, shape.block.q, shape.q_len);
+    auto* lse = result_.lse_BHT.mutable_data_ptr<float>() + rows.b * result_.lse_BHT.stride(0) +
+                rows.h * problem_.q_len();
     for (int64_t q = queries.begin; q < queries.end; ++q) {
       const int64_t row = q - queries.begin;
       lse[q] = state.maximum[row] + std::log(state.sum[row]);
-      float* to = out + ((unit.b * problem_.q_len() + q) * problem_.heads() + unit.h) * v_dim_;
-      const float factor = normaliser(unit.h, lse[q], state.sum[row]);
-      for (int64_t e = 0; e < v_dim_; ++e) to[e] = state.sums[row * width_ + e] * factor;
+      state.sum[row] = normaliser(rows.h, lse[q], state.sum[row]);
     }
+    const at::Tensor& out_BTHE = result_.out_BTHE;
+    float* out = out_BTHE.mutable_data_ptr<float>() + rows.b * out_BTHE.stride(0) +
+                 queries.begin * out_BTHE.stride(1) + rows.h * v_dim_;
+    const auto num_rows = static_cast<int>(queries.size());
+    const TileKernels& kernels = problem_.kernels();
+    kernels.scale_rows(state.sums.data(), width_, num_rows, static_cast<int>(width_),
+                       state.sum.data());
+    kernels.copy_rows(state.sums.data(), width_, num_rows, static_cast<int>(v_dim_), 1.0F, out,
+                      out_BTHE.stride(1));
   }
 
   // What the sum of p * v is to be multiplied by.
@@ -123,7 +147,7 @@ class ForwardPass {
   }
 
   FlexProblem problem_;
-  std::unique_ptr<ForwardProducts> products_;
+  FlexInputs operands_;
   int64_t v_dim_;
   int64_t width_;  // of a row of sums
   at::Tensor sinks_H_;

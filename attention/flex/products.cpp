@@ -16,13 +16,16 @@ bool multiplies_in_bf16(const FlexInputs& inputs, const BlockMask& mask,
          inputs.v_BSKE.scalar_type() == at::kBFloat16;
 }
 
-ProductScratch::ProductScratch(const Bf16Kernels* bf16, size_t elements)
-    : bf16_(bf16), operand_(elements) {
-  if (bf16_ != nullptr) bf16_->begin(state_);
+at::Tensor as_operand(const at::Tensor& x_BTHD, bool bf16) {
+  const at::Tensor x = x_BTHD.to(bf16 ? at::kBFloat16 : at::kFloat);
+  return x.stride(3) == 1 ? x : x.contiguous();
 }
 
-ProductScratch::~ProductScratch() {
-  if (bf16_ != nullptr) bf16_->end(state_);
+FlexInputs as_operands(FlexInputs inputs, bool bf16) {
+  for (at::Tensor* x : {&inputs.q_BTHD, &inputs.k_BSKD, &inputs.v_BSKE}) {
+    *x = as_operand(*x, bf16);
+  }
+  return inputs;
 }
 
 std::unique_ptr<ForwardProducts> forward_products(const FlexInputs& inputs, const BlockMask& mask,
@@ -36,7 +39,7 @@ std::unique_ptr<BackwardProducts> backward_products(const FlexInputs& inputs,
                                                     const BlockMask& mask,
                                                     const TileKernels& kernels) {
   return multiplies_in_bf16(inputs, mask, kernels)
-             ? bf16_backward_products(inputs, d_out_BTHE.to(at::kBFloat16), mask, kernels)
+             ? bf16_backward_products(inputs, d_out_BTHE, mask, kernels)
              : float_backward_products(inputs, d_out_BTHE, mask, kernels);
 }
 

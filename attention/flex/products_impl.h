@@ -14,7 +14,7 @@ std::unique_ptr<BackwardProducts> float_backward_products(const FlexInputs& inpu
                                                           const BlockMask& mask,
                                                           const TileKernels& kernels);
 
-// All tensors are bfloat16, and the kernels have products of it.
+// The kernels have products of bfloat16.
 std::unique_ptr<ForwardProducts> bf16_forward_products(const FlexInputs& inputs,
                                                        const BlockMask& mask,
                                                        const TileKernels& kernels);

@@ -5,62 +5,73 @@
 
 #include <algorithm>
 
-#include "attention/flex/flex_inputs.h"
-
 namespace tessera::flex {
 
-QuerySums::QuerySums(const QuerySizes& sizes)
-    : sizes_(sizes),
-      sums_CBHTD_(at::empty(
-          {sizes.num_chunks, sizes.batch, sizes.heads, sizes.q_len + kPad, padded(sizes.dim)},
-          at::kFloat)),
-      rows_(sizes.num_chunks * sizes.batch * sizes.kv_heads, TokenRange{0, 0}) {}
+namespace {
 
-TokenRange& QuerySums::rows_of(int64_t chunk, int64_t b, int64_t kv_head) {
-  return rows_[(chunk * sizes_.batch + b) * sizes_.kv_heads + kv_head];
+float* row_of(const at::Tensor& x_BTHD, int64_t b, int64_t t, int64_t h) {
+  return x_BTHD.mutable_data_ptr<float>() + b * x_BTHD.stride(0) + t * x_BTHD.stride(1) +
+         h * x_BTHD.stride(2);
 }
 
-float* QuerySums::at(int64_t chunk, int64_t b, int64_t h, int64_t q) {
-  return sums_CBHTD_.mutable_data_ptr<float>() + chunk * sums_CBHTD_.stride(0) +
-         b * sums_CBHTD_.stride(1) + h * sums_CBHTD_.stride(2) + q * sums_CBHTD_.stride(3);
+}  // namespace
+
+void QuerySums::begin(const HeadTokens& queries) {
+  queries_ = queries;
+  const int64_t size = queries.num_heads * rows_per_head() * width_;
+  if (!owner_.defined() || owner_.numel() < size) {
+    owner_ = at::empty({size}, at::kFloat);
+    data_ = owner_.mutable_data_ptr<float>();
+  }
+  std::fill_n(data_, size, 0.0F);
 }
 
-void QuerySums::begin(const WorkUnit& unit, TokenRange rows) {
-  rows_of(unit.chunk, unit.b, unit.h) = rows;
-  const int64_t group = sizes_.heads / sizes_.kv_heads;
-  for (int64_t h = unit.h * group; h < (unit.h + 1) * group; ++h) {
-    std::fill_n(at(unit.chunk, unit.b, h, rows.begin), rows.size() * padded(sizes_.dim), 0.0F);
+QueryGradient::QueryGradient(at::IntArrayRef dims, int64_t num_chunks) : chunks_(num_chunks) {
+  for (Chunk& chunk : chunks_) {
+    chunk.sums_BTHD = at::empty(dims, at::kFloat);
+    chunk.tokens_BH.assign(dims[0] * dims[2], TokenRange{0, 0});
   }
 }
 
-at::Tensor QuerySums::sum(double scale) {
-  at::Tensor out_BTHD =
-      at::empty({sizes_.batch, sizes_.q_len, sizes_.heads, sizes_.dim}, at::kFloat);
-  auto* out = out_BTHD.mutable_data_ptr<float>();
-  at::parallel_for(0, sizes_.batch * sizes_.heads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t b = i / sizes_.heads;
-      const int64_t h = i % sizes_.heads;
-      add_head(b, h, static_cast<float>(scale), out + b * out_BTHD.stride(0) + h * sizes_.dim,
-               out_BTHD.stride(1));
-    }
-  });
-  return out_BTHD;
+void QueryGradient::store(int64_t chunk, const QuerySums& sums, double scale,
+                          const TileKernels& kernels) {
+  auto& [sums_BTHD, tokens_BH] = chunks_[chunk];
+  const auto& [b, first_head, num_heads, tokens] = sums.queries();
+  const auto factor = static_cast<float>(scale);
+  const int64_t dim = sums_BTHD.size(3);
+  for (int64_t h = first_head; h < first_head + num_heads; ++h) {
+    tokens_BH[b * sums_BTHD.size(2) + h] = tokens;
+    kernels.copy_rows(sums.at(h, tokens.begin), sums.width(), static_cast<int>(tokens.size()),
+                      static_cast<int>(dim), factor, row_of(sums_BTHD, b, tokens.begin, h),
+                      sums_BTHD.stride(1));
+  }
 }
 
-void QuerySums::add_head(int64_t b, int64_t h, float scale, float* out_TD, ptrdiff_t token_stride) {
-  const int64_t kv_head = h / (sizes_.heads / sizes_.kv_heads);
-  std::vector<float> row(sizes_.dim);
-  for (int64_t q = 0; q < sizes_.q_len; ++q) {
-    std::fill(row.begin(), row.end(), 0.0F);
-    for (int64_t chunk = 0; chunk < sizes_.num_chunks; ++chunk) {
-      const TokenRange rows = rows_of(chunk, b, kv_head);
-      if (q < rows.begin || q >= rows.end) continue;
-      const float* part = at(chunk, b, h, q);
-      for (int64_t d = 0; d < sizes_.dim; ++d) row[d] += part[d];
+at::Tensor QueryGradient::sum() {
+  const at::Tensor& sum_BTHD = chunks_[0].sums_BTHD;
+  const int64_t heads = sum_BTHD.size(2);
+  at::parallel_for(0, sum_BTHD.size(0) * heads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) add_head(i / heads, i % heads);
+  });
+  return sum_BTHD;
+}
+
+// To the first chunk's, which becomes zero where that has none.
+void QueryGradient::add_head(int64_t b, int64_t h) {
+  const at::Tensor& sum_BTHD = chunks_[0].sums_BTHD;
+  const int64_t dim = sum_BTHD.size(3);
+  const int64_t head = b * sum_BTHD.size(2) + h;
+  const TokenRange& first = chunks_[0].tokens_BH[head];
+  for (int64_t t = 0; t < sum_BTHD.size(1); ++t) {
+    if (t < first.begin || t >= first.end) std::fill_n(row_of(sum_BTHD, b, t, h), dim, 0.0F);
+  }
+  for (size_t chunk = 1; chunk < chunks_.size(); ++chunk) {
+    const TokenRange& tokens = chunks_[chunk].tokens_BH[head];
+    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
+      const float* from = row_of(chunks_[chunk].sums_BTHD, b, t, h);
+      float* to = row_of(sum_BTHD, b, t, h);
+      for (int64_t d = 0; d < dim; ++d) to[d] += from[d];
     }
-    float* out = out_TD + q * token_stride;
-    for (int64_t d = 0; d < sizes_.dim; ++d) out[d] = row[d] * scale;
   }
 }
 

@@ -1,7 +1,8 @@
-// Sums of the gradient of q over keys: a copy for each chunk of keys (see BackwardPlan), of which a
-// unit of work fills the rows that meet its keys. The copies are added in order at the end.
+// The gradient of q: each unit of work of the backward pass sums over its keys in a buffer of its
+// thread, and hands over what it has. With several chunks of keys (see BackwardPlan) there is a
+// result for each, which are added in order at the end.
 //
-// Shape legend: as in attention/attention.h; C chunks.
+// Shape legend: as in attention/attention.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,40 +10,64 @@
 #include <vector>
 
 #include "attention/block_mask.h"
-#include "attention/flex/tile_plan.h"
+#include "attention/flex/flex_inputs.h"
 
 namespace tessera::flex {
 
-struct QuerySizes {
-  int64_t num_chunks;
-  int64_t batch;
-  int64_t heads;
-  int64_t kv_heads;
-  int64_t q_len;
-  int64_t dim;
+// Tokens of heads [h, h + num_heads) of a batch row.
+struct HeadTokens {
+  int64_t b = 0;
+  int64_t h = 0;
+  int64_t num_heads = 0;
+  TokenRange tokens{0, 0};
 };
 
+// Sums of one unit at a time; a thread's own.
 class QuerySums {
  public:
-  explicit QuerySums(const QuerySizes& sizes);
+  explicit QuerySums(int64_t dim) : width_(padded(dim)) {}
 
-  // Before a unit adds anything: these rows of all query heads of its key/value head become zero.
-  void begin(const WorkUnit& unit, TokenRange rows);
+  // Zero for these queries, in place of the sums before.
+  void begin(const HeadTokens& queries);
 
-  // [rows from q on, padded(dim)] of a chunk. Up to kPad rows beyond those of `begin` may be
-  // written.
-  float* at(int64_t chunk, int64_t b, int64_t h, int64_t q);
+  // [rows from q on, padded(D)]. Up to kPad rows beyond those of `begin` may be written.
+  float* at(int64_t h, int64_t q) { return data_ + index(h, q); }
+  const float* at(int64_t h, int64_t q) const { return data_ + index(h, q); }
 
-  // scale * the sum over chunks, [B, T, H, D], once all units are done.
-  at::Tensor sum(double scale);
+  const HeadTokens& queries() const { return queries_; }
+  int64_t width() const { return width_; }
 
  private:
-  TokenRange& rows_of(int64_t chunk, int64_t b, int64_t kv_head);
-  void add_head(int64_t b, int64_t h, float scale, float* out_TD, ptrdiff_t token_stride);
+  int64_t rows_per_head() const { return queries_.tokens.size() + kPad; }
+  int64_t index(int64_t h, int64_t q) const {
+    return ((h - queries_.h) * rows_per_head() + q - queries_.tokens.begin) * width_;
+  }
 
-  QuerySizes sizes_;
-  at::Tensor sums_CBHTD_;         // written where a unit began
-  std::vector<TokenRange> rows_;  // by chunk, b, key/value head
+  int64_t width_;
+  HeadTokens queries_{};
+  at::Tensor owner_;
+  float* data_ = nullptr;
+};
+
+class QueryGradient {
+ public:
+  // dims: of q, [B, T, H, D].
+  QueryGradient(at::IntArrayRef dims, int64_t num_chunks);
+
+  // scale * sums, of one chunk. Units of the same chunk have no queries in common.
+  void store(int64_t chunk, const QuerySums& sums, double scale, const TileKernels& kernels);
+
+  // The sum over chunks, [B, T, H, D] in float32, once all units are done.
+  at::Tensor sum();
+
+ private:
+  struct Chunk {
+    at::Tensor sums_BTHD{};             // of the queries of units
+    std::vector<TokenRange> tokens_BH;  // which those are
+  };
+  void add_head(int64_t b, int64_t h);
+
+  std::vector<Chunk> chunks_;
 };
 
 }  // namespace tessera::flex

@@ -106,6 +106,15 @@ struct TileKernels {
   // x[i, :] *= factors[i].
   void (*scale_rows)(float* x, ptrdiff_t ld, int rows, int cols, const float* factors);
 
+  // to = factor * from, both [rows, cols], of any number of columns.
+  void (*copy_rows)(const float* from, ptrdiff_t from_row, int rows, int cols, float factor,
+                    float* to, ptrdiff_t to_row);
+
+  // A panel to[cols, kPad] = factor * the transpose of from[rows, cols], of up to kPad rows and any
+  // number of columns; zero in columns of the panel that from has no row for.
+  void (*transpose)(const float* from, ptrdiff_t from_row, int rows, int cols, float factor,
+                    float* to);
+
   // x *= y elementwise, both [rows, cols] with leading dimension ld.
   void (*multiply_elements)(float* x, const float* y, ptrdiff_t ld, int rows, int cols);
 

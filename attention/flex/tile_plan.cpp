@@ -10,6 +10,18 @@ namespace tessera::flex {
 namespace {
 
 constexpr int64_t kFewestUnits = 8;
+constexpr int64_t kUnitsPerThread = 4;
+
+int64_t row_cost(const BlockMask& mask, const TileAreas& areas, int64_t b, int64_t h,
+                 int64_t q_block) {
+  const MaskShape& shape = mask.shape();
+  const int64_t rows = block_tokens(q_block, shape.block.q, shape.q_len).size();
+  int64_t cost = 0;
+  for (const BlockRun& run : mask.runs(b, h, q_block)) {
+    cost += (run.end - run.begin) * areas.computed_pairs(run.tile, rows);
+  }
+  return cost;
+}
 
 int64_t column_cost(const BlockMask& mask, const TileAreas& areas, int64_t b, int64_t h,
                     int64_t kv_block) {
@@ -23,13 +35,14 @@ int64_t column_cost(const BlockMask& mask, const TileAreas& areas, int64_t b, in
   return cost;
 }
 
-// Cuts the key blocks of one key/value head into plan.num_chunks units of about equal cost.
-void append_chunks(const std::vector<int64_t>& costs, WorkUnit unit, BackwardPlan& plan) {
+// Cuts the blocks of one head into units of about equal cost, at most num_chunks.
+void append_chunks(const std::vector<int64_t>& costs, int64_t num_chunks, WorkUnit unit,
+                   std::vector<WorkUnit>& units) {
   const int64_t total = std::accumulate(costs.begin(), costs.end(), int64_t{0});
   int64_t done = 0;
-  for (unit.chunk = 0; unit.chunk < plan.num_chunks; ++unit.chunk) {
-    const bool last = unit.chunk + 1 == plan.num_chunks;
-    const int64_t until = total * (unit.chunk + 1) / plan.num_chunks;
+  for (unit.chunk = 0; unit.chunk < num_chunks; ++unit.chunk) {
+    const bool last = unit.chunk + 1 == num_chunks;
+    const int64_t until = total * (unit.chunk + 1) / num_chunks;
     unit.begin = unit.end;
     unit.cost = 0;
     // A block goes where its middle lies.
@@ -38,57 +51,56 @@ void append_chunks(const std::vector<int64_t>& costs, WorkUnit unit, BackwardPla
       done += costs[unit.end];
       unit.cost += costs[unit.end++];
     }
-    plan.units.push_back(unit);
+    if (unit.begin < unit.end) units.push_back(unit);
   }
 }
 
-void costliest_first(std::vector<WorkUnit>& units) {
+// Of all heads, the costliest first. block_cost: (b, query head, block) -> computed pairs.
+template <typename BlockCost>
+std::vector<WorkUnit> units_of_heads(const HeadCounts& counts, int64_t num_blocks,
+                                     int64_t num_chunks, BlockCost block_cost) {
+  const int64_t group = counts.heads / counts.kv_heads;
+  std::vector<WorkUnit> units;
+  for (int32_t b = 0; b < counts.batch; ++b) {
+    for (int32_t kv_head = 0; kv_head < counts.kv_heads; ++kv_head) {
+      std::vector<int64_t> costs(num_blocks);
+      for (int64_t block = 0; block < num_blocks; ++block) {
+        for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+          costs[block] += block_cost(b, h, block);
+        }
+      }
+      append_chunks(costs, num_chunks, {.b = b, .h = kv_head}, units);
+    }
+  }
   std::stable_sort(units.begin(), units.end(),
-                   [](const WorkUnit& a, const WorkUnit& b) { return a.cost > b.cost; });
+                   [](const WorkUnit& x, const WorkUnit& y) { return x.cost > y.cost; });
+  return units;
+}
+
+int64_t chunks_for(int64_t num_units, const HeadCounts& counts, int64_t num_blocks) {
+  const int64_t pairs = counts.batch * counts.kv_heads;
+  return std::min((num_units + pairs - 1) / pairs, num_blocks);
 }
 
 }  // namespace
 
-std::vector<WorkUnit> forward_units(const BlockMask& mask, const TileAreas& areas, int64_t batch,
-                                    int64_t heads) {
-  const MaskShape& shape = mask.shape();
-  std::vector<WorkUnit> units;
-  for (int32_t b = 0; b < batch; ++b) {
-    for (int32_t h = 0; h < heads; ++h) {
-      for (int32_t q_block = 0; q_block < mask.data().num_q_blocks(); ++q_block) {
-        WorkUnit unit{.b = b, .h = h, .begin = q_block, .end = q_block + 1};
-        const int64_t rows = block_tokens(q_block, shape.block.q, shape.q_len).size();
-        for (const BlockRun& run : mask.runs(b, h, q_block)) {
-          unit.cost += (run.end - run.begin) * areas.computed_pairs(run.tile, rows);
-        }
-        units.push_back(unit);
-      }
-    }
-  }
-  costliest_first(units);
-  return units;
+std::vector<WorkUnit> forward_units(const BlockMask& mask, const TileAreas& areas,
+                                    const HeadCounts& counts, int64_t num_threads) {
+  const int64_t num_blocks = mask.data().num_q_blocks();
+  return units_of_heads(
+      counts, num_blocks, chunks_for(kUnitsPerThread * num_threads, counts, num_blocks),
+      [&](int64_t b, int64_t h, int64_t q_block) { return row_cost(mask, areas, b, h, q_block); });
 }
 
-BackwardPlan backward_plan(const BlockMask& mask, const TileAreas& areas, int64_t batch,
-                           int64_t heads, int64_t kv_heads) {
+BackwardPlan backward_plan(const BlockMask& mask, const TileAreas& areas,
+                           const HeadCounts& counts) {
   const int64_t num_blocks = mask.data().num_kv_blocks();
-  const int64_t group = heads / kv_heads;
-  const int64_t pairs = batch * kv_heads;
-  BackwardPlan plan;
-  plan.num_chunks = static_cast<int32_t>(std::min((kFewestUnits + pairs - 1) / pairs, num_blocks));
-  for (int32_t b = 0; b < batch; ++b) {
-    for (int32_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
-      std::vector<int64_t> costs(num_blocks);
-      for (int64_t kv_block = 0; kv_block < num_blocks; ++kv_block) {
-        for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-          costs[kv_block] += column_cost(mask, areas, b, h, kv_block);
-        }
-      }
-      append_chunks(costs, {.b = b, .h = kv_head}, plan);
-    }
-  }
-  costliest_first(plan.units);
-  return plan;
+  const int64_t num_chunks = chunks_for(kFewestUnits, counts, num_blocks);
+  return {.units = units_of_heads(counts, num_blocks, num_chunks,
+                                  [&](int64_t b, int64_t h, int64_t kv_block) {
+                                    return column_cost(mask, areas, b, h, kv_block);
+                                  }),
+          .num_chunks = static_cast<int32_t>(num_chunks)};
 }
 
 }  // namespace tessera::flex

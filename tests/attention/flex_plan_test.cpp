@@ -98,27 +98,42 @@ TEST(TileAreasTest, HoldAllPairsOfRandomMasks) {
   }
 }
 
-TEST(TilePlanTest, ForwardUnitsAreAllBlocksCostliestFirst) {
+TEST(TilePlanTest, ForwardUnitsHoldAllBlocksOnceCostliestFirst) {
   for (uint32_t seed = 0; seed < 100; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const BlockMask mask = random_mask(seed, 40).mask;
-    const std::vector<WorkUnit> units = forward_units(mask, TileAreas(mask, kPad), 2, 2);
+    const int64_t num_threads = 1 + seed % 3;
+    const std::vector<WorkUnit> units = forward_units(
+        mask, TileAreas(mask, kPad), {.batch = 2, .heads = 2, .kv_heads = 2}, num_threads);
     std::set<std::tuple<int32_t, int32_t, int32_t>> seen;
     for (size_t i = 0; i < units.size(); ++i) {
-      seen.emplace(units[i].b, units[i].h, units[i].begin);
+      for (int32_t block = units[i].begin; block < units[i].end; ++block) {
+        EXPECT_TRUE(seen.emplace(units[i].b, units[i].h, block).second);
+      }
       if (i > 0) {
         EXPECT_LE(units[i].cost, units[i - 1].cost);
       }
     }
-    EXPECT_EQ(seen.size(), units.size());
-    EXPECT_EQ(static_cast<int64_t>(units.size()), 4 * mask.data().num_q_blocks());
+    EXPECT_EQ(static_cast<int64_t>(seen.size()), 4 * mask.data().num_q_blocks());
   }
+}
+
+// Heads are cut only as far as threads need, into parts of about the same cost.
+TEST(TilePlanTest, ForwardUnitsAreSomeForEachThread) {
+  const BlockMask mask = create_block_mask(causal(), {.q_len = 4096, .kv_len = 4096});
+  const TileAreas areas(mask, kPad);
+  const HeadCounts counts{.batch = 1, .heads = 8, .kv_heads = 2};
+  EXPECT_EQ(forward_units(mask, areas, {1, 8, 8}, /*num_threads=*/2).size(), 8U);
+  EXPECT_EQ(forward_units(mask, areas, counts, /*num_threads=*/1).size(), 4U);
+  const std::vector<WorkUnit> units = forward_units(mask, areas, counts, /*num_threads=*/2);
+  ASSERT_EQ(units.size(), 8U);
+  EXPECT_LT(static_cast<double>(units.front().cost), 1.2 * static_cast<double>(units.back().cost));
 }
 
 TEST(TilePlanTest, BackwardChunksCutTheKeysOfEachHead) {
   const BlockMask mask = create_block_mask(causal(), {.q_len = 2048, .kv_len = 2048});
-  const BackwardPlan plan = backward_plan(mask, TileAreas(mask, kPad), /*batch=*/1, /*heads=*/8,
-                                          /*kv_heads=*/2);
+  const BackwardPlan plan =
+      backward_plan(mask, TileAreas(mask, kPad), {.batch = 1, .heads = 8, .kv_heads = 2});
   EXPECT_EQ(plan.num_chunks, 4);
   ASSERT_EQ(plan.units.size(), 8U);
   for (int32_t head = 0; head < 2; ++head) {
@@ -131,7 +146,7 @@ TEST(TilePlanTest, BackwardChunksCutTheKeysOfEachHead) {
   // The first key blocks of a causal mask are seen by most queries, so their chunk is the shortest.
   EXPECT_LT(static_cast<double>(plan.units.front().cost),
             1.35 * static_cast<double>(plan.units.back().cost));
-  EXPECT_EQ(backward_plan(mask, TileAreas(mask, kPad), 4, 8, 8).num_chunks, 1);
+  EXPECT_EQ(backward_plan(mask, TileAreas(mask, kPad), {4, 8, 8}).num_chunks, 1);
 }
 
 class TileKernelsTest : public ::testing::TestWithParam<size_t> {
@@ -175,6 +190,33 @@ TEST_P(TileKernelsTest, MultiplyEqualsTheSum) {
               ASSERT_NEAR(c[i * n + j], sum, 1e-6 * (k + 1)) << m << " " << n << " " << k;
             }
           }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(TileKernelsTest, CopiesRowsAndTransposesPanels) {
+  for (const int rows : {1, 5, 16}) {
+    for (const int cols : {1, 15, 16, 24, 72}) {
+      SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(cols));
+      const int from_row = cols + 3;
+      const std::vector<float> from = random_values(area(rows, from_row));
+      const float untouched = 7;
+      std::vector<float> copy(area(rows, cols + 2), untouched);
+      kernels().copy_rows(from.data(), from_row, rows, cols, 2.0F, copy.data(), cols + 2);
+      std::vector<float> panel(area(cols, kPad), untouched);
+      kernels().transpose(from.data(), from_row, rows, cols, 2.0F, panel.data());
+      for (int i = 0; i < kPad; ++i) {
+        for (int j = 0; j < cols; ++j) {
+          const float expected = i < rows ? 2 * from[i * from_row + j] : 0.0F;
+          ASSERT_EQ(panel[j * kPad + i], expected) << i << " " << j;
+          if (i < rows) {
+            ASSERT_EQ(copy[i * (cols + 2) + j], expected) << i << " " << j;
+          }
+        }
+        if (i < rows) {
+          ASSERT_EQ(copy[i * (cols + 2) + cols], untouched);
         }
       }
     }
