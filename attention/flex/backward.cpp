@@ -82,13 +82,17 @@ class BackwardPass {
   // without that gradient every unit is a lane of its own.
   std::vector<std::vector<size_t>> lanes_of_units() const {
     const at::Tensor& d_bias = gradients_.d_bias_BHTS;
+    // Chunks of different heads or rows hold the same keys only where the mask is the same for all.
+    const MaskShape& shape = problem_.mask().shape();
+    const bool chunks_are_equal = !d_bias.defined() || (shape.batch == 1 && shape.heads == 1);
     std::map<std::tuple<int32_t, int32_t, int32_t>, std::vector<size_t>> lanes;
     for (size_t i = 0; i < plan_.units.size(); ++i) {
       const WorkUnit& unit = plan_.units[i];
       const auto own = [&](int64_t dim, int32_t index) {
         return !d_bias.defined() || d_bias.size(dim) > 1 ? index : 0;
       };
-      lanes[{own(0, unit.b), own(1, unit.h), own(3, unit.chunk)}].push_back(i);
+      const int32_t chunk = chunks_are_equal ? own(3, unit.chunk) : 0;
+      lanes[{own(0, unit.b), own(1, unit.h), chunk}].push_back(i);
     }
     std::vector<std::vector<size_t>> ordered;
     ordered.reserve(lanes.size());

@@ -1,6 +1,7 @@
 #include "attention/flex/flex_problem.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "attention/block_mask_shared.h"
@@ -110,10 +111,11 @@ void FlexProblem::clear_gaps(const TileSlab& slab, float* buffer) const {
     for (const TileArea& columns : slab.areas.by_columns) {
       const int32_t begin = std::max(rows.span.begin, columns.span.begin);
       const int32_t end = std::min(rows.span.end, columns.span.end);
+      if (begin >= end) continue;
       for (int32_t row = rows.row; row < rows.row + rows.num_rows; ++row) {
         if (row >= columns.row && row < columns.row + columns.num_rows) continue;
         float* to = buffer + row % kSlabRows * block_cols();
-        for (int32_t column = begin; column < end; ++column) to[column] = 0;
+        std::memset(to + begin, 0, (end - begin) * sizeof(float));
       }
     }
   }
