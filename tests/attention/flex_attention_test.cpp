@@ -184,31 +184,47 @@ TEST(FlexAttentionTest, TakesBlocksOfAnySize) {
   }
 }
 
-TEST(FlexAttentionTest, BitwiseEqualForAnyNumberOfThreads) {
+void expect_equal_for_any_number_of_threads(const AttentionInputs& in, const BlockMask& mask,
+                                            const AttentionOptions& options) {
   const int threads_before = at::get_num_threads();
-  const AttentionSizes sizes{.q_len = 300, .kv_len = 300, .head_dim = 32, .value_dim = 32};
-  const AttentionInputs in = random_inputs(sizes, at::kFloat);
-  const BlockMask mask =
-      create_block_mask(causal(), {.q_len = 300, .kv_len = 300, .block = {64, 32}});
-  AttentionOptions options{.sinks_H = at::randn({4}), .bias_BHTS = at::randn({1, 1, 300, 300})};
-  for (const bool with_options : {false, true}) {
-    const AttentionOptions& used = with_options ? options : AttentionOptions{};
-    at::set_num_threads(1);
-    const Results one = run("flex", in, mask, used, at::kFloat);
-    for (const int threads : {2, 4, 8}) {
-      at::set_num_threads(threads);
-      const Results many = run("flex", in, mask, used, at::kFloat);
-      EXPECT_TRUE(many.out.equal(one.out)) << threads;
-      EXPECT_TRUE(many.lse.equal(one.lse)) << threads;
-      EXPECT_TRUE(many.dq.equal(one.dq)) << threads;
-      EXPECT_TRUE(many.dk.equal(one.dk)) << threads;
-      EXPECT_TRUE(many.dv.equal(one.dv)) << threads;
-      if (!with_options) continue;
+  at::set_num_threads(1);
+  const Results one = run("flex", in, mask, options, at::kFloat);
+  for (const int threads : {2, 4, 8}) {
+    at::set_num_threads(threads);
+    const Results many = run("flex", in, mask, options, at::kFloat);
+    EXPECT_TRUE(many.out.equal(one.out)) << threads;
+    EXPECT_TRUE(many.lse.equal(one.lse)) << threads;
+    EXPECT_TRUE(many.dq.equal(one.dq)) << threads;
+    EXPECT_TRUE(many.dk.equal(one.dk)) << threads;
+    EXPECT_TRUE(many.dv.equal(one.dv)) << threads;
+    if (options.bias_BHTS.defined()) {
       EXPECT_TRUE(many.d_bias.equal(one.d_bias)) << threads;
+    }
+    if (options.sinks_H.defined()) {
       EXPECT_TRUE(many.d_sinks.equal(one.d_sinks)) << threads;
     }
   }
   at::set_num_threads(threads_before);
+}
+
+TEST(FlexAttentionTest, BitwiseEqualForAnyNumberOfThreads) {
+  const AttentionSizes sizes{.q_len = 300, .kv_len = 300, .head_dim = 32, .value_dim = 32};
+  const AttentionInputs in = random_inputs(sizes, at::kFloat);
+  const BlockMask mask =
+      create_block_mask(causal(), {.q_len = 300, .kv_len = 300, .block = {64, 32}});
+  expect_equal_for_any_number_of_threads(in, mask, {});
+  expect_equal_for_any_number_of_threads(
+      in, mask, {.sinks_H = at::randn({4}), .bias_BHTS = at::randn({1, 1, 300, 300})});
+}
+
+// Masks that cut the keys of each head elsewhere, and one bias for all.
+TEST(FlexAttentionTest, BitwiseEqualWhereHeadsShareABias) {
+  const AttentionSizes sizes{.q_len = 300, .kv_len = 300};
+  const at::Tensor allowed = at::rand({2, 4, 300, 300}) < 0.3;
+  for (int64_t h = 0; h < 4; ++h) allowed.select(1, h).slice(2, 60 * (h + 1)).zero_();
+  const BlockMask mask = testing::block_mask_from_dense(allowed, {.q = 64, .kv = 32});
+  expect_equal_for_any_number_of_threads(random_inputs(sizes, at::kFloat), mask,
+                                         {.bias_BHTS = at::randn({1, 1, 1, 300})});
 }
 
 // Scores near the end of float32's range, of either sign, in rows of any kind.
