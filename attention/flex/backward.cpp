@@ -212,8 +212,7 @@ class BackwardPass {
                            const at::Tensor& to) {
       const auto dim = static_cast<int>(to.size(3));
       const auto num_keys = static_cast<int>(keys.size());
-      float* rows = to.mutable_data_ptr<float>() + unit.b * to.stride(0) +
-                    keys.begin * to.stride(1) + unit.h * dim;
+      float* rows = to.mutable_data_ptr<float>() + row_offset(to, unit.b, keys.begin, unit.h);
       if (layout.dim_stride == 1) {
         problem_.kernels().copy_rows(from.data(), layout.key_stride, num_keys, dim, factor, rows,
                                      to.stride(1));

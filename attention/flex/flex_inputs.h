@@ -20,6 +20,11 @@ inline int64_t padded(int64_t width, int64_t multiple = kPad) {
   return (width + multiple - 1) / multiple * multiple;
 }
 
+// Where the D of token t of head h begin, in elements of x.
+inline int64_t row_offset(const at::Tensor& x_BTHD, int64_t b, int64_t t, int64_t h) {
+  return b * x_BTHD.stride(0) + t * x_BTHD.stride(1) + h * x_BTHD.stride(2);
+}
+
 // Tensors may be of any float type up to 32 bits; undefined ones are options that are not used.
 struct FlexInputs {
   at::Tensor q_BTHD{};

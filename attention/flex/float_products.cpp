@@ -51,8 +51,7 @@ class FloatForward final : public ForwardProducts {
 
   void scores(const TilePart& part, const ScoreTile& tile) const override {
     const int64_t token = part.q_block * block_q_ + part.area.row;
-    const float* q = q_BTHD_.const_data_ptr<float>() + part.b * q_BTHD_.stride(0) +
-                     token * q_BTHD_.stride(1) + part.h * q_BTHD_.stride(2);
+    const float* q = q_BTHD_.const_data_ptr<float>() + row_offset(q_BTHD_, part.b, token, part.h);
     scores_(part, {q, q_BTHD_.stride(1), 1}, tile);
   }
 

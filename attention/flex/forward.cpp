@@ -128,8 +128,8 @@ class ForwardPass {
       state.sum[row] = normaliser(rows.h, lse[q], state.sum[row]);
     }
     const at::Tensor& out_BTHE = result_.out_BTHE;
-    float* out = out_BTHE.mutable_data_ptr<float>() + rows.b * out_BTHE.stride(0) +
-                 queries.begin * out_BTHE.stride(1) + rows.h * v_dim_;
+    float* out =
+        out_BTHE.mutable_data_ptr<float>() + row_offset(out_BTHE, rows.b, queries.begin, rows.h);
     const auto num_rows = static_cast<int>(queries.size());
     const TileKernels& kernels = problem_.kernels();
     kernels.scale_rows(state.sums.data(), width_, num_rows, static_cast<int>(width_),

@@ -10,8 +10,7 @@ namespace tessera::flex {
 namespace {
 
 float* row_of(const at::Tensor& x_BTHD, int64_t b, int64_t t, int64_t h) {
-  return x_BTHD.mutable_data_ptr<float>() + b * x_BTHD.stride(0) + t * x_BTHD.stride(1) +
-         h * x_BTHD.stride(2);
+  return x_BTHD.mutable_data_ptr<float>() + row_offset(x_BTHD, b, t, h);
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ at::Tensor row_dots(const at::Tensor& x_BTHE, const at::Tensor& y_BTHE) {
   at::Tensor dots_BHT = at::empty({x_BTHE.size(0), heads, tokens}, at::kFloat);
   auto* dots = dots_BHT.mutable_data_ptr<float>();
   const auto row = [](const at::Tensor& z, int64_t b, int64_t t, int64_t h) {
-    return z.const_data_ptr<float>() + b * z.stride(0) + t * z.stride(1) + h * z.stride(2);
+    return z.const_data_ptr<float>() + row_offset(z, b, t, h);
   };
   at::parallel_for(0, x_BTHE.size(0) * tokens, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

@@ -61,8 +61,7 @@ class TokenBlocks {
     const int64_t num_tokens = std::min(block_size_, x_BTHD_.size(1) - token);
     if (num_tokens < block_size_) std::fill_n(to, block_elements_, Element{});
     const auto* x = static_cast<const Element*>(x_BTHD_.const_data_ptr());
-    copy_(x + loaded_.b * x_BTHD_.stride(0) + token * x_BTHD_.stride(1) + h * x_BTHD_.stride(2),
-          x_BTHD_.stride(1), num_tokens, to);
+    copy_(x + row_offset(x_BTHD_, loaded_.b, token, h), x_BTHD_.stride(1), num_tokens, to);
   }
 
   at::Tensor x_BTHD_;
