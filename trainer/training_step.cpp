@@ -56,6 +56,16 @@ std::string first_non_finite(const NamedTensors& tensors) {
   return "";
 }
 
+// To a float64 sum. In pieces on the CPU, where a norm in float64 first copies all that it reads.
+void add_sum_of_squares(const at::Tensor& x, at::Tensor& sum) {
+  constexpr int64_t kNumbersAtOnce = int64_t{1} << 18;
+  const at::Tensor flat = x.reshape({-1});
+  for (const at::Tensor& part : flat.split(x.is_cpu() ? kNumbersAtOnce : x.numel())) {
+    const at::Tensor norm = at::linalg_vector_norm(part, 2, c10::nullopt, false, at::kDouble);
+    sum.addcmul_(norm, norm);
+  }
+}
+
 }  // namespace
 
 double gradient_norm(const std::vector<NamedShard>& gradients, const ProcessGroup& model_group) {
@@ -63,9 +73,7 @@ double gradient_norm(const std::vector<NamedShard>& gradients, const ProcessGrou
   for (const NamedShard& gradient : gradients) {
     if (!gradient.is_counted || gradient.tensor.numel() == 0) continue;
     if (sum.device() != gradient.tensor.device()) sum = sum.to(gradient.tensor.device());
-    const at::Tensor norm =
-        at::linalg_vector_norm(gradient.tensor, 2, c10::nullopt, false, at::kDouble);
-    sum.addcmul_(norm, norm);
+    add_sum_of_squares(gradient.tensor, sum);
   }
   model_group.all_reduce(sum).wait();
   return std::sqrt(sum.item<double>());
