@@ -97,9 +97,9 @@ struct CrossEntropySum : ag::Function<CrossEntropySum> {
 
   static ag::variable_list backward(ag::AutogradContext* context, ag::variable_list d_sum) {
     const ag::variable_list saved = context->get_saved_variables();
-    at::Tensor d_hidden_ND = saved[0].mul(d_sum[0].to(saved[0].scalar_type()));
-    at::Tensor d_weight_VD = saved[1].mul(d_sum[0]);
-    return {d_hidden_ND, d_weight_VD, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    // In place, as the weight's gradient is large; autograd refuses a second backward pass then.
+    for (const at::Tensor& gradient : saved) gradient.mul_(d_sum[0].to(gradient.scalar_type()));
+    return {saved[0], saved[1], at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 

@@ -114,6 +114,18 @@ TEST(LossTest, NoGradientsWithoutGradMode) {
   EXPECT_FALSE(cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 3).requires_grad());
 }
 
+// Its gradients were scaled where they stand.
+TEST(LossTest, RefusesASecondBackwardPass) {
+  const Case c = random_case(at::kDouble, 1, 4, 3, 5);
+  const at::Tensor loss = cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 4);
+  const auto backward = [&] {
+    return torch::autograd::grad({loss}, {c.weight_VD}, {at::full({}, 0.5, loss.options())},
+                                 /*retain_graph=*/true);
+  };
+  backward();
+  EXPECT_ERROR(backward(), "modified by an inplace operation");
+}
+
 TEST(LossTest, ChunksHoldAMillionLogitsOr256Tokens) {
   EXPECT_EQ(loss_chunk_tokens(2048), 512);
   EXPECT_EQ(loss_chunk_tokens(128256), 256);
