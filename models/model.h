@@ -22,7 +22,7 @@
 #include "attention/attention_masks.h"
 #include "attention/mask_config.h"
 #include "data/batch.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 #include "parallel/segment.h"
 #include "parallel/slot.h"
 #include "parallel/tensor/tensor_parallel.h"

@@ -8,8 +8,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "models/durable_file.h"
-#include "models/safetensors.h"
+#include "data/files/durable_file.h"
+#include "data/files/safetensors.h"
 #include "parallel/comm/together.h"
 #include "trainer/checkpoint_contents.h"
 

@@ -40,7 +40,7 @@
 #include <string>
 #include <vector>
 
-#include "data/dataloader.h"
+#include "data/loader/dataloader.h"
 #include "parallel/comm/device_mesh.h"
 #include "parallel/fsdp/sharded_parameters.h"
 

@@ -8,8 +8,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "models/crc32c.h"
-#include "models/safetensors_header.h"
+#include "data/files/crc32c.h"
+#include "data/files/safetensors_header.h"
 
 namespace tessera {
 namespace {

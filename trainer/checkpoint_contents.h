@@ -13,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "models/durable_file.h"
-#include "parallel/tiles.h"
+#include "data/files/durable_file.h"
+#include "data/files/rectangle.h"
 #include "trainer/checkpoint.h"
 
 namespace tessera {

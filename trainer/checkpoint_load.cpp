@@ -9,7 +9,7 @@
 #include <set>
 #include <sstream>
 
-#include "models/safetensors.h"
+#include "data/files/safetensors.h"
 #include "models/tensor_mismatches.h"
 #include "parallel/comm/together.h"
 #include "trainer/checkpoint.h"

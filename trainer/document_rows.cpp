@@ -66,7 +66,7 @@ std::vector<Lengths> rows_of_length(const json& rows, const std::string& where, 
   return fitting;
 }
 
-// As data/packing.h: a row is the first seq_len tokens of a window of seq_len + 1.
+// As data/loader/packing.h: a row is the first seq_len tokens of a window of seq_len + 1.
 std::vector<Lengths> packed(const Lengths& documents, const std::string& where, int64_t seq_len) {
   std::vector<Lengths> rows;
   Lengths row;

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "configs/job_config.h"
-#include "data/dataloader.h"
+#include "data/loader/dataloader.h"
 #include "models/model.h"
 #include "parallel/comm/device_mesh.h"
 #include "trainer/checkpoint.h"

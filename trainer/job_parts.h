@@ -8,7 +8,7 @@
 #include <string>
 
 #include "configs/job_config.h"
-#include "data/dataloader.h"
+#include "data/loader/dataloader.h"
 #include "models/registry.h"
 #include "parallel/comm/device_mesh.h"
 #include "parallel/context/context_parallel.h"

@@ -8,7 +8,7 @@
 
 #include "attention/block_mask.h"
 #include "data/batch.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 #include "models/model.h"
 #include "parallel/context/context_parallel.h"
 

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "models/durable_file.h"
+#include "data/files/durable_file.h"
 #include "trainer/mask_grid.h"
 #include "trainer/svg.h"
 #include "trainer/text_format.h"

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "models/durable_file.h"
+#include "data/files/durable_file.h"
 #include "trainer/text_format.h"
 
 namespace tessera {

@@ -15,7 +15,7 @@ namespace tessera {
 // user.
 void prepare_output_dir(const std::string& dump_folder, int64_t min_free_bytes);
 
-// `path` holds the old content or all of `content`, whatever happens (models/durable_file.h).
+// `path` holds the old content or all of `content`, whatever happens (data/files/durable_file.h).
 // Nothing is left behind on failure.
 void write_file_atomically(const std::string& path, std::string_view content);
 

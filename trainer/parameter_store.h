@@ -12,8 +12,8 @@
 
 #include <cstdint>
 
+#include "data/files/safetensors.h"
 #include "models/model.h"
-#include "models/safetensors.h"
 #include "parallel/fsdp/sharded_parameters.h"
 
 namespace tessera {

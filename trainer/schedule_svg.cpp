@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "models/durable_file.h"
+#include "data/files/durable_file.h"
 #include "trainer/svg.h"
 #include "trainer/text_format.h"
 

@@ -18,7 +18,7 @@
 
 #include "attention/registry.h"
 #include "configs/job_config.h"
-#include "data/dataloader.h"
+#include "data/loader/dataloader.h"
 #include "models/model.h"
 #include "parallel/comm/device_mesh.h"
 #include "trainer/environment.h"

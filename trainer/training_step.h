@@ -17,7 +17,7 @@
 
 #include "attention/block_mask.h"
 #include "data/batch.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 #include "models/model.h"
 #include "parallel/comm/device_mesh.h"
 #include "trainer/optimizer.h"

@@ -14,9 +14,9 @@
 #include <sstream>
 #include <system_error>
 
-#include "models/safetensors.h"
+#include "data/files/rectangle.h"
+#include "data/files/safetensors.h"
 #include "models/tensor_mismatches.h"
-#include "parallel/tiles.h"
 
 namespace tessera {
 namespace {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "data/files/safetensors.h"
 #include "models/llama3/llama3.h"
-#include "models/safetensors.h"
 #include "parallel/fsdp/sharded_parameters.h"
 
 namespace tessera {

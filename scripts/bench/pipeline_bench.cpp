@@ -10,7 +10,7 @@
 #include <mutex>
 
 #include "attention/registry.h"
-#include "data/packing.h"
+#include "data/loader/packing.h"
 #include "models/llama3/llama3.h"
 #include "parallel/pipeline/simulate_schedule.h"
 #include "tests/support/run_ranks.h"

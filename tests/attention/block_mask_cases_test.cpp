@@ -183,7 +183,7 @@ TEST(BlockMaskCases, Case19Crop) {
   expect_counts(mask.crop(8, 8), {0, 0}, {0, 0});
 }
 
-// The half of case 20 that is about ids by EOS is tests/data/packing_test.cpp.
+// The half of case 20 that is about ids by EOS is tests/data/loader/packing_test.cpp.
 TEST(BlockMaskCases, Case20DocumentsFromPositions) {
   const at::Tensor ids_BT =
       document_ids_from_positions(at::tensor(Values{0, 1, 2, 0, 1, 0, 1, 2, 3}).view({1, 9}));

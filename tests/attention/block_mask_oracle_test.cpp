@@ -4,7 +4,7 @@
 #include "attention/block_mask.h"
 #include "attention/flex_tables.h"
 #include "attention/varlen.h"
-#include "data/packing.h"
+#include "data/loader/packing.h"
 #include "tests/attention/oracle_rules.h"
 #include "tests/support/errors.h"
 #include "tests/support/golden.h"

@@ -13,7 +13,7 @@
 #include <cmath>
 #include <sstream>
 
-#include "models/safetensors.h"
+#include "data/files/safetensors.h"
 #include "tests/models/hf_support.h"
 
 namespace tessera {

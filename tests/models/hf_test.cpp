@@ -8,7 +8,7 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
-#include "models/safetensors.h"
+#include "data/files/safetensors.h"
 #include "tests/models/hf_support.h"
 #include "tests/support/errors.h"
 

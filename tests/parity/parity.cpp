@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "attention/registry.h"
-#include "data/packing.h"
+#include "data/loader/packing.h"
 #include "parallel/activation_checkpoint.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/pipeline_passes.h"

@@ -7,8 +7,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "models/safetensors.h"
-#include "parallel/tiles.h"
+#include "data/files/rectangle.h"
+#include "data/files/safetensors.h"
 #include "tests/support/errors.h"
 #include "tests/support/files.h"
 #include "tests/support/run_ranks.h"

@@ -12,8 +12,8 @@
 #include <fstream>
 #include <random>
 
-#include "models/crc32c.h"
-#include "models/safetensors.h"
+#include "data/files/crc32c.h"
+#include "data/files/safetensors.h"
 #include "tests/support/errors.h"
 #include "tests/support/files.h"
 #include "tests/support/same_bits.h"

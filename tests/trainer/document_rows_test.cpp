@@ -3,7 +3,7 @@
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
-#include "data/packing.h"
+#include "data/loader/packing.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"
 

@@ -6,7 +6,7 @@
 #include <map>
 #include <memory>
 
-#include "data/packing.h"
+#include "data/loader/packing.h"
 #include "parallel/activation_checkpoint.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/estimate_parts.h"

@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "attention/registry.h"
-#include "data/packing.h"
+#include "data/loader/packing.h"
 #include "models/llama3/llama3.h"
 #include "tests/support/errors.h"
 #include "tests/support/run_ranks.h"

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "attention/registry.h"
-#include "data/packing.h"
+#include "data/loader/packing.h"
 #include "models/llama3/llama3.h"
 #include "trainer/checkpoint.h"
 #include "trainer/job_checkpoints.h"

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "attention/registry.h"
+#include "data/files/safetensors.h"
 #include "models/llama3/llama3.h"
-#include "models/safetensors.h"
 #include "parallel/activation_checkpoint.h"
 #include "tests/support/golden.h"
 #include "trainer/lr_schedule.h"

@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "attention/registry.h"
-#include "data/dataloader.h"
+#include "data/loader/dataloader.h"
 #include "models/llama3/llama3.h"
 #include "tests/support/errors.h"
 

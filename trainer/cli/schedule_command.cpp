@@ -3,7 +3,7 @@
 
 #include <iostream>
 
-#include "models/durable_file.h"
+#include "data/files/durable_file.h"
 #include "parallel/pipeline/make_schedule.h"
 #include "parallel/pipeline/schedule_csv.h"
 #include "trainer/cli/commands.h"

@@ -1,0 +1,73 @@
+// Documents -> tokens -> rows of seq_len, packed by concatenating and splitting.
+//
+// The tokens of all documents ([BOS] text [EOS] each, in one global order) form a stream without
+// end: after the last document the order starts again. The stream is cut in windows of seq_len + 1
+// tokens that do not overlap; a window's first seq_len tokens are a row's input, its last seq_len
+// the targets (as TorchTitan cuts). A row starts a new document id and position 0, also in the
+// middle of a document. A target in another document than its input is kIgnoreLabel. Row r of step
+// s is row s * global_batch + r of the order, under any layout: the rows do not depend on how many
+// are asked for at a time. The rule itself, and pack_documents for tokens in memory, stand in
+// data/loader/packing.h.
+//
+//   DataLoader loader(open_text_source({.dataset = "text_files", .dataset_path = "src"}),
+//                     std::make_shared<ByteTokenizer>(), {.seq_len = 2048, .shuffle = true});
+//   Batch batch = loader.next(8);
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/batch.h"
+#include "data/loader/packing.h"
+#include "data/sources/text_source.h"
+#include "data/tokenizers/tokenizer.h"
+
+namespace tessera {
+
+struct DataLoaderOptions {
+  int64_t seq_len = 2048;
+  bool shuffle = false;  // permute the documents anew in each epoch, by (seed, epoch)
+  uint64_t seed = 0;
+  InvalidUtf8 invalid_utf8 = InvalidUtf8::kReplace;
+};
+
+// Where the stream stands between two rows: enough to go on bit for bit. Plain data, saved in
+// checkpoints.
+struct DataLoaderState {
+  int64_t epoch = 0;
+  int64_t document = 0;  // index in the epoch's order of the document being read
+  int64_t token = 0;     // its tokens already handed out (BOS and EOS counted)
+  bool operator==(const DataLoaderState&) const = default;
+};
+
+// Not thread-safe. Holds one document's tokens in memory and, when shuffling, 8 bytes per document.
+class DataLoader {
+ public:
+  // Throws c10::Error when seq_len < 1, or the source or tokenizer is missing or empty.
+  DataLoader(std::unique_ptr<TextSource> source, std::shared_ptr<const Tokenizer> tokenizer,
+             const DataLoaderOptions& options);
+  ~DataLoader();
+
+  // The next num_rows rows, on the CPU. Throws c10::Error when num_rows < 1, when an unreadable or
+  // invalid document is met, or when a whole epoch holds no token. After an error the rows begun
+  // are lost: go on from load_state, or stop.
+  Batch next(int64_t num_rows);
+
+  // Between two rows `token` is 0, or inside `document`: a finished document is left at once.
+  DataLoaderState state() const;
+
+  // Goes on from `state`; reads at most the one document that it points into. Throws c10::Error,
+  // and changes nothing, when the state does not fit the source (another dataset or tokenizer).
+  void load_state(const DataLoaderState& state);
+
+  // Counts what this loader has read, each document once each time it is read.
+  const SourceStats& stats() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tessera

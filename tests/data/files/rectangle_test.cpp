@@ -1,0 +1,67 @@
+#include "data/files/rectangle.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "tests/support/errors.h"
+
+namespace tessera {
+namespace {
+
+TEST(Tiles, OverlapIsWhatBothHold) {
+  const Tile a{{0, 2}, {4, 3}}, b{{3, 0}, {5, 4}};
+  EXPECT_EQ(overlap(a, b), (Tile{{3, 2}, {1, 2}}));
+  EXPECT_EQ(overlap(b, a), overlap(a, b));
+  EXPECT_EQ(overlap(a, {{4, 2}, {1, 1}}), std::nullopt);
+  EXPECT_EQ(overlap(a, {{0, 2}, {0, 3}}), std::nullopt);
+  EXPECT_EQ(overlap({{}, {}}, {{}, {}}), (Tile{}));
+}
+
+// Every cutting into every other: the whole is put together from parts again.
+TEST(Tiles, PartsOfOneCuttingFillAnother) {
+  const at::Tensor whole = at::arange(5 * 7).view({5, 7});
+  const Tile all{{0, 0}, {5, 7}};
+  const std::vector<std::vector<Tile>> cuttings = {
+      {all},
+      {{{0, 0}, {3, 7}}, {{3, 0}, {2, 7}}},
+      {{{0, 0}, {5, 4}}, {{0, 4}, {5, 3}}},
+      {{{0, 0}, {2, 4}}, {{2, 0}, {3, 4}}, {{0, 4}, {1, 3}}, {{1, 4}, {4, 3}}}};
+  for (const auto& from : cuttings) {
+    check_tiling("whole", {5, 7}, from);
+    for (const auto& to : cuttings) {
+      const at::Tensor result = at::zeros_like(whole);
+      for (const Tile& mine : to) {
+        const at::Tensor own = part_of(result, all, mine);
+        for (const Tile& saved : from) {
+          const std::optional<Tile> common = overlap(mine, saved);
+          if (!common) continue;
+          part_of(own, mine, *common).copy_(part_of(part_of(whole, all, saved), saved, *common));
+        }
+      }
+      EXPECT_TRUE(at::equal(result, whole));
+    }
+  }
+}
+
+TEST(Tiles, TilingsAreExact) {
+  check_tiling("scalar", {}, {{{}, {}}});
+  check_tiling("empty", {0, 4}, {});
+  check_tiling("empty part", {2}, {{{0}, {2}}, {{2}, {0}}});
+  EXPECT_ERROR(check_tiling("x", {}, {}), "x: no part holds");
+  EXPECT_ERROR(check_tiling("x", {}, {{{}, {}}, {{}, {}}}), "x: parts overlap");
+  EXPECT_ERROR(check_tiling("x", {4, 2}, {{{0, 0}, {2, 2}}, {{3, 0}, {1, 2}}}),
+               "x: no part holds offset [2, 0] shape [1, 2]", "[4, 2]");
+  EXPECT_ERROR(check_tiling("x", {4, 2}, {{{0, 0}, {3, 2}}, {{2, 0}, {2, 2}}}),
+               "x: parts overlap at offset [2, 0] shape [1, 2]");
+  // As many elements as the tensor has, but not each once.
+  EXPECT_ERROR(check_tiling("x", {4}, {{{0}, {2}}, {{1}, {2}}}), "overlap at offset [1] shape [1]");
+  EXPECT_ERROR(check_tiling("x", {4}, {{{3}, {2}}}), "offset [3] shape [2]", "inside", "[4]");
+  EXPECT_ERROR(check_tiling("x", {4}, {{{-1}, {2}}}), "inside");
+  EXPECT_ERROR(check_tiling("x", {4}, {{{0, 0}, {2, 1}}}), "inside");
+}
+
+}  // namespace
+}  // namespace tessera
