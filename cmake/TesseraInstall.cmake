@@ -1,7 +1,7 @@
 # `cmake --install build/release --prefix P`: the program, the libraries, the headers, and find_package(Tessera).
 #
 #   Tessera::extension    headers only, for shared libraries that `experimental.custom_import` loads: they take our
-#                         functions from the program (attention/extension.h)
+#                         functions from the program (models/extension.h)
 #   Tessera::attention, Tessera::data, Tessera::parallel, Tessera::models, Tessera::trainer, Tessera::configs
 #                         the folders as static libraries (position independent), for programs of your own
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "models/init.h"
 
 namespace tessera {

@@ -18,9 +18,9 @@
 #include <string>
 #include <vector>
 
-#include "attention/attention.h"
-#include "attention/attention_masks.h"
-#include "attention/mask_config.h"
+#include "attention/block_mask/attention_masks.h"
+#include "attention/masks/mask_config.h"
+#include "attention/op/attention.h"
 #include "data/batch.h"
 #include "data/tokenizers/tokenizer.h"
 #include "parallel/segment.h"
@@ -65,7 +65,7 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // What this model's configuration says of masks, for mask forms (attention/mask_registry.h).
+  // What this model's configuration says of masks, for mask forms (attention/registry/mask_registry.h).
   virtual MaskConfig mask_config() const { return {}; }
 
   // Builds this model's masks for one microbatch by calling create_mask_fn once per kind of layer.
@@ -141,7 +141,7 @@ void initialize_parameters(Model& model, uint64_t seed);
 class AttentionRegistry;
 
 // Switches a built model to other attention ("sdpa", or by part: "flex, sliding=sdpa"; see
-// attention/attention_choice.h). Throws c10::Error, and changes nothing, for names, arguments and
+// attention/registry/attention_choice.h). Throws c10::Error, and changes nothing, for names, arguments and
 // parts that do not exist, for a model that lists no sites, and for a backend whose masks are built
 // in another form than those that the model gets.
 void set_attention(Model& model, const AttentionRegistry& registry, const std::string& choices);

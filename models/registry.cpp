@@ -3,7 +3,7 @@
 #include <c10/util/Exception.h>
 #include <c10/util/StringUtil.h>
 
-#include "attention/mask_parser.h"
+#include "attention/registry/mask_parser.h"
 #include "models/llama3/llama3.h"
 
 namespace tessera {

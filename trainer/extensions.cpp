@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <sstream>
 
-#include "attention/extension.h"
+#include "models/extension.h"
 
 namespace tessera {
 namespace {
@@ -62,7 +62,7 @@ class Extension {
     void* const found = dlsym(handle_, name);
     check(found != nullptr, c10::str("got no function ", name,
                                      ", expected a library with TESSERA_EXTENSION of "
-                                     "attention/extension.h"));
+                                     "models/extension.h"));
     return reinterpret_cast<Function>(found);
   }
 

@@ -1,5 +1,5 @@
 // The registries of a run: what is built in, and what the shared libraries of
-// `experimental.custom_import` add (attention/extension.h).
+// `experimental.custom_import` add (models/extension.h).
 //
 //   Registries registries = make_registries(config.experimental.custom_import);
 //   auto model = make_model(request, registries.attention);
@@ -7,8 +7,8 @@
 
 #include <string>
 
-#include "attention/mask_registry.h"
-#include "attention/registry.h"
+#include "attention/registry/mask_registry.h"
+#include "attention/registry/registry.h"
 
 namespace tessera {
 

@@ -32,7 +32,7 @@ std::string device_name(at::Device device);
 // The type that a validated dtype key names: "float32", "bfloat16" or "float16".
 at::ScalarType scalar_type(const std::string& name);
 
-// What model.attention asks for, by parts (attention/attention_choice.h); "auto" is "flex" on the
+// What model.attention asks for, by parts (attention/registry/attention_choice.h); "auto" is "flex" on the
 // CPU and "sdpa" elsewhere.
 std::string attention_backend(const JobConfig& config, at::Device device);
 

@@ -6,7 +6,7 @@
 //   model.trunk(mine.batch.tokens_BT, mine.masks, {.positions_BT = mine.batch.positions_BT});
 #pragma once
 
-#include "attention/block_mask.h"
+#include "attention/block_mask/block_mask.h"
 #include "data/batch.h"
 #include "data/tokenizers/tokenizer.h"
 #include "models/model.h"

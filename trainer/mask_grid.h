@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "attention/block_mask.h"
+#include "attention/block_mask/block_mask.h"
 
 namespace tessera {
 

@@ -23,7 +23,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/mask_mod.h"
+#include "attention/masks/mask_mod.h"
 #include "trainer/layout_flags.h"
 
 namespace tessera {

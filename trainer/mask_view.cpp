@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "attention/mask_parser.h"
+#include "attention/registry/mask_parser.h"
 
 namespace tessera {
 namespace {

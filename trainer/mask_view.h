@@ -9,8 +9,8 @@
 #include <optional>
 #include <string>
 
-#include "attention/block_mask.h"
-#include "attention/mask_mod.h"
+#include "attention/block_mask/block_mask.h"
+#include "attention/masks/mask_mod.h"
 #include "trainer/mask_layout.h"
 
 namespace tessera {

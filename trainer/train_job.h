@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "configs/job_config.h"
 #include "data/loader/dataloader.h"
 #include "models/model.h"

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/block_mask.h"
+#include "attention/block_mask/block_mask.h"
 #include "data/batch.h"
 #include "data/tokenizers/tokenizer.h"
 #include "models/model.h"

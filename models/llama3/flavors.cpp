@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "attention/mask_parser.h"
+#include "attention/registry/mask_parser.h"
 #include "models/llama3/llama3.h"
 #include "models/registry.h"
 

@@ -10,7 +10,7 @@
 #include <cmath>
 #include <deque>
 
-#include "attention/mask_parser.h"
+#include "attention/registry/mask_parser.h"
 #include "models/layers.h"
 
 namespace tessera {

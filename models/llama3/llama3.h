@@ -16,9 +16,9 @@
 #include <string>
 #include <vector>
 
-#include "attention/attention.h"
-#include "attention/mask_registry.h"
-#include "attention/registry.h"
+#include "attention/op/attention.h"
+#include "attention/registry/mask_registry.h"
+#include "attention/registry/registry.h"
 #include "models/model.h"
 #include "models/placement.h"
 #include "models/rope.h"

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "attention/mask_bands.h"
+#include "attention/masks/mask_bands.h"
 
 namespace tessera {
 

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "attention/attention_masks.h"
+#include "attention/block_mask/attention_masks.h"
 #include "parallel/context/shard_plan.h"
 
 namespace tessera {

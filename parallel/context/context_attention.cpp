@@ -13,7 +13,7 @@
 
 #include <limits>
 
-#include "attention/merge.h"
+#include "attention/op/merge.h"
 #include "parallel/comm/collectives.h"
 #include "parallel/context/head_exchange.h"
 #include "parallel/context/kv_transport.h"

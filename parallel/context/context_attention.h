@@ -15,7 +15,7 @@
 // next step's keys travel while a step is computed, and so do the last step's gradients.
 #pragma once
 
-#include "attention/attention.h"
+#include "attention/op/attention.h"
 #include "parallel/comm/process_group.h"
 #include "parallel/context/shard_masks.h"
 

@@ -14,8 +14,8 @@
 
 #include <string>
 
-#include "attention/attention.h"
-#include "attention/attention_masks.h"
+#include "attention/block_mask/attention_masks.h"
+#include "attention/op/attention.h"
 #include "data/batch.h"
 #include "parallel/comm/process_group.h"
 #include "parallel/context/block_work.h"

@@ -9,7 +9,7 @@
 //   keys = all_keys.index_select(0, mine.key_places);       // all_keys: ranks' tokens, row by row
 #pragma once
 
-#include "attention/varlen.h"
+#include "attention/interchange/varlen.h"
 #include "parallel/context/shard_plan.h"
 
 namespace tessera {

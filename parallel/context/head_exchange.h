@@ -12,7 +12,7 @@
 // by key heads (each key head goes to ranks / kv_heads ranks, which multiplies its traffic).
 #pragma once
 
-#include "attention/mask_mod.h"
+#include "attention/masks/mask_mod.h"
 #include "parallel/context/kv_exchange.h"
 
 namespace tessera {

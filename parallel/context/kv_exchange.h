@@ -18,7 +18,7 @@
 // Pure functions on values; all ranks that call them with equal arguments agree on every message.
 #pragma once
 
-#include "attention/block_mask.h"
+#include "attention/block_mask/block_mask.h"
 #include "parallel/context/shard_plan.h"
 
 namespace tessera {

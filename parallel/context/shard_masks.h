@@ -24,7 +24,7 @@
 #include <optional>
 #include <string>
 
-#include "attention/attention_masks.h"
+#include "attention/block_mask/attention_masks.h"
 #include "parallel/context/kv_exchange.h"
 
 namespace tessera {

@@ -19,7 +19,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 
 namespace {
 

@@ -13,7 +13,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "parallel/context/context_attention.h"
 #include "parallel/context/kv_exchange.h"
 #include "parallel/context/load_balance.h"

@@ -11,8 +11,8 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "attention/block_mask.h"
-#include "attention/mask_fn.h"
+#include "attention/block_mask/block_mask.h"
+#include "attention/masks/mask_fn.h"
 
 namespace {
 

@@ -9,7 +9,7 @@
 #include <iostream>
 #include <mutex>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "data/loader/packing.h"
 #include "models/llama3/llama3.h"
 #include "parallel/pipeline/simulate_schedule.h"

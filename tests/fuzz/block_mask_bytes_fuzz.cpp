@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "attention/block_mask_bytes.h"
+#include "attention/block_mask/block_mask_bytes.h"
 
 namespace {
 

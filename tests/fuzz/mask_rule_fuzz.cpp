@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "attention/mask_parser.h"
+#include "attention/registry/mask_parser.h"
 
 namespace {
 

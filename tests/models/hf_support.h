@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "models/llama3/hf.h"
 #include "parallel/flat_parameters.h"
 #include "tests/support/golden.h"

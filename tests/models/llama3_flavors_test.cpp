@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "models/llama3/llama3.h"
 #include "models/registry.h"
 #include "tests/support/errors.h"

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "models/llama3/llama3.h"
 #include "parallel/flat_parameters.h"
 

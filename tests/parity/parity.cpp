@@ -7,7 +7,7 @@
 
 #include <memory>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "data/loader/packing.h"
 #include "parallel/activation_checkpoint.h"
 #include "tests/support/run_ranks.h"

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/block_mask.h"
+#include "attention/block_mask/block_mask.h"
 #include "models/llama3/llama3.h"
 #include "parallel/comm/parallel_dims.h"
 #include "parallel/context/load_balance.h"

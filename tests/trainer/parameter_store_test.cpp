@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "models/llama3/llama3.h"
 
 namespace tessera {

@@ -8,7 +8,7 @@
 #include <atomic>
 #include <limits>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "data/loader/packing.h"
 #include "models/llama3/llama3.h"
 #include "tests/support/errors.h"

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "data/loader/packing.h"
 #include "models/llama3/llama3.h"
 #include "trainer/checkpoint.h"

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "data/files/safetensors.h"
 #include "models/llama3/llama3.h"
 #include "parallel/activation_checkpoint.h"

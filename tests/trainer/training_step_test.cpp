@@ -9,7 +9,7 @@
 
 #include <limits>
 
-#include "attention/registry.h"
+#include "attention/registry/registry.h"
 #include "data/loader/dataloader.h"
 #include "models/llama3/llama3.h"
 #include "tests/support/errors.h"

@@ -1,7 +1,7 @@
 // A custom attention with an argument and a mask form of its own, as a shared library.
 #include <ATen/TensorOperators.h>
 
-#include "attention/extension.h"
+#include "models/extension.h"
 
 namespace {
 

@@ -14,7 +14,7 @@
 
 #include "parallel/context/load_balance.h"
 #include "parallel/segment.h"
-#include "tests/attention/attention_cases.h"
+#include "tests/attention/op/attention_cases.h"
 #include "tests/parallel/context/context_rules.h"
 #include "tests/support/errors.h"
 #include "tests/support/run_ranks.h"

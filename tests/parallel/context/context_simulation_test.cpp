@@ -11,11 +11,11 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
-#include "attention/merge.h"
+#include "attention/op/merge.h"
 #include "parallel/context/head_exchange.h"
 #include "parallel/context/load_balance.h"
 #include "parallel/context/shard_masks.h"
-#include "tests/attention/attention_cases.h"
+#include "tests/attention/op/attention_cases.h"
 #include "tests/parallel/context/context_rules.h"
 
 namespace tessera {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "attention/mask_fn.h"
+#include "attention/masks/mask_fn.h"
 #include "parallel/context/load_balance.h"
 #include "tests/parallel/context/packed_documents.h"
 #include "tests/support/errors.h"

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "attention/block_mask.h"
+#include "attention/block_mask/block_mask.h"
 
 namespace tessera::testing {
 

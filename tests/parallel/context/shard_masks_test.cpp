@@ -4,10 +4,10 @@
 
 #include <numeric>
 
-#include "attention/mask_fn.h"
+#include "attention/masks/mask_fn.h"
 #include "parallel/context/block_work.h"
 #include "parallel/context/load_balance.h"
-#include "tests/attention/reference_masks.h"
+#include "tests/attention/masks/reference_masks.h"
 #include "tests/parallel/context/packed_documents.h"
 #include "tests/support/errors.h"
 

@@ -3,9 +3,9 @@
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
-#include "attention/attention_masks.h"
-#include "attention/block_mask.h"
-#include "attention/mask_mod.h"
+#include "attention/block_mask/attention_masks.h"
+#include "attention/block_mask/block_mask.h"
+#include "attention/masks/mask_mod.h"
 #include "tests/support/errors.h"
 
 namespace tessera::pipeline {

@@ -1,0 +1,167 @@
+// BlockMask: which tiles of the attention matrix are full, partial or absent, as plain data.
+//
+// The matrix of one (batch row, head) is cut into tiles of block.q queries by block.kv keys. For
+// each row of tiles the mask holds an ascending list of *runs*: a range of full tiles, or one
+// partial tile with the index of its bits. Equal bit tiles are stored once, so causal attention
+// over a million tokens is two runs a row. A tile is full when all its in-range pairs are allowed
+// (PyTorch never calls a ragged edge full; kernels here clip instead).
+//
+// A BlockMask is immutable and cheap to copy (shared). It is never null: "no mask" is the mask of
+// full().
+//
+//   MaskShape shape{.batch = B, .q_len = T, .kv_len = T};
+//   BlockMask mask = create_block_mask(causal() & document(ids_BT), shape);
+//   for (const BlockRun& run : mask.runs(b, h, q_block)) ...
+//
+// Shape legend: B batch rows, H heads, T query tokens, S key tokens.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/ArrayRef.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/block_mask/mask_plan.h"
+#include "attention/masks/mask_mod.h"
+
+namespace tessera {
+
+struct BlockSize {
+  int64_t q = 128;
+  int64_t kv = 128;
+  bool operator==(const BlockSize&) const = default;
+};
+
+// Whose tokens a mask is over: the rows of a batch, which ranks may share, or a sequence that a
+// model makes for itself, such as an encoder's patches, which every rank has whole.
+enum class MaskSequence { kRow, kOwn };
+
+// batch and heads: 1 means "the same for all"; any other value must match the attention inputs
+// exactly.
+struct MaskShape {
+  int64_t batch = 1;
+  int64_t heads = 1;
+  int64_t q_len = 0;
+  int64_t kv_len = 0;
+  BlockSize block{};
+  MaskSequence sequence = MaskSequence::kRow;
+  bool operator==(const MaskShape&) const = default;
+};
+
+// Full tiles [begin, end) when tile < 0; otherwise the single partial tile `begin` with bits `tile`
+// (end = begin + 1).
+struct BlockRun {
+  int32_t begin = 0;
+  int32_t end = 0;
+  int32_t tile = kFullTiles;
+  static constexpr int32_t kFullTiles = -1;
+
+  bool full() const { return tile < 0; }
+  bool operator==(const BlockRun&) const = default;
+};
+
+// The arrays of a mask. Row r = (b * heads + h) * num_q_blocks + q_block owns the runs from
+// row_offsets[r] to row_offsets[r + 1]. A bit tile is block.q rows of words_per_row 64-bit words;
+// key j is bit j % 64 of word j / 64, and bits beyond q_len or kv_len are zero. Arrays are
+// canonical: full runs do not touch, and no partial tile has all of its in-range bits set or none
+// of them.
+struct BlockMaskData {
+  MaskShape shape{};
+  std::vector<int32_t> row_offsets{};
+  std::vector<BlockRun> runs{};
+  std::vector<uint64_t> tile_bits{};
+
+  int64_t num_q_blocks() const;
+  int64_t num_kv_blocks() const;
+  int64_t words_per_row() const { return (shape.block.kv + 63) / 64; }
+  int64_t num_tiles() const;
+  bool operator==(const BlockMaskData&) const = default;
+};
+
+class BlockMask {
+ public:
+  // Takes ownership of arrays; throws c10::Error naming the first broken invariant (offsets, order,
+  // overlap, range, canonical form).
+  explicit BlockMask(BlockMaskData data);
+
+  const MaskShape& shape() const { return data().shape; }
+  const BlockMaskData& data() const;
+
+  // Runs of one row of tiles. b and h may exceed a broadcast dimension of size 1; other indices out
+  // of range throw c10::Error, here and in allows().
+  c10::ArrayRef<BlockRun> runs(int64_t b, int64_t h, int64_t q_block) const;
+
+  // The same tiles by columns: runs of query blocks that touch one block of keys, ascending, for
+  // passes that own a block of keys (dK, dV). Derived at the first call, then shared; safe from
+  // several threads.
+  c10::ArrayRef<BlockRun> q_runs(int64_t b, int64_t h, int64_t kv_block) const;
+
+  bool allows(int64_t b, int64_t h, int64_t q, int64_t kv) const;
+  int64_t num_pairs() const;  // allowed pairs over the mask's own batch and heads
+  double sparsity() const;    // percent of pairs that lie in absent tiles, of the in-range area
+  bool is_full() const;       // exactly full(): every pair allowed
+  bool is_causal() const;     // exactly causal() with q_len == kv_len
+
+  // How a mask of a part of the sequence is to be used, or null: see mask_plan.h. It belongs to the
+  // value (equality compares it), and what follows (parts, bytes) refuses a mask that has one.
+  const std::shared_ptr<const MaskPlan>& plan() const { return plan_; }
+  BlockMask with_plan(std::shared_ptr<const MaskPlan> plan) const;
+
+  // Consecutive parts along the batch; sizes must be positive and sum to shape().batch. A broadcast
+  // mask (batch 1) repeats itself, whatever the sizes.
+  std::vector<BlockMask> split(const std::vector<int64_t>& batch_sizes) const;
+
+  // One row of the batch, as a mask of batch 1; a broadcast mask is itself.
+  BlockMask batch_row(int64_t b) const;
+
+  // The rows of tiles of these query blocks, in this order: what a context-parallel rank owns.
+  // Blocks are distinct; a last block that is cut short by q_len must stay last.
+  BlockMask select_q_blocks(const std::vector<int64_t>& q_blocks) const;
+
+  // The columns of tiles of these key blocks, ascending: what a rank or a ring step has gathered.
+  BlockMask select_kv_blocks(const std::vector<int64_t>& kv_blocks) const;
+
+  // The upper left q_len x kv_len pairs.
+  BlockMask crop(int64_t q_len, int64_t kv_len) const;
+
+  // T x S forms [B, H, T, S]: bool, or 0 where allowed and -inf elsewhere (dtype: float32, float64
+  // or a half type). Each is made once per mask, dtype and device and then shared by all layers, so
+  // it must not be written to. Safe from several threads.
+  at::Tensor to_dense(at::Device device = at::kCPU) const;
+  at::Tensor to_additive(at::ScalarType dtype, at::Device device = at::kCPU) const;
+
+  // The picture that FlexAttention's BlockMask.to_string draws: per batch row and head a line
+  // "(b, h)" and a grid of at most max_rows x max_cols doubled characters, █ where every tile of a
+  // cell is present (full or partial), ░ where some are, blank where none is; after `limit`
+  // pictures, a hint.
+  std::string to_string(int64_t max_rows = 20, int64_t max_cols = 20, int64_t limit = 4) const;
+
+  bool operator==(const BlockMask& other) const;
+
+  struct Shared;  // block_mask_shared.h
+
+ private:
+  explicit BlockMask(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+
+  std::shared_ptr<Shared> shared_;
+  std::shared_ptr<const MaskPlan> plan_;
+};
+
+// The builder. Throws c10::Error when the rule's tensors do not cover the shape (batch, heads
+// or tokens). Cost: O(rows of tiles x runs) plus the partial tiles, evaluated row by row as ranges;
+// never O(T x S) memory.
+BlockMask create_block_mask(const MaskMod& rule, const MaskShape& shape);
+
+// The rows of tiles of these query blocks, ascending: create_block_mask(rule,
+// shape).select_q_blocks(q_blocks), at the cost of these rows only.
+BlockMask create_block_mask_rows(const MaskMod& rule, const MaskShape& shape,
+                                 const std::vector<int64_t>& q_blocks);
+
+// How a model's get_attention_masks gets its masks built; see models/model.h.
+using CreateMaskFn = std::function<BlockMask(const MaskMod&, const MaskShape&)>;
+
+}  // namespace tessera

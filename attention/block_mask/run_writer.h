@@ -1,0 +1,68 @@
+// RunWriter: the arrays of a mask under construction, row of tiles after row of tiles, kept
+// canonical. Internal to attention/.
+#pragma once
+
+#include <c10/util/Exception.h>
+
+#include <limits>
+#include <utility>
+
+#include "attention/block_mask/block_mask_shared.h"
+#include "attention/block_mask/tile_store.h"
+
+namespace tessera {
+
+class RunWriter {
+ public:
+  explicit RunWriter(const MaskShape& shape) {
+    data_.shape = shape;
+    data_.row_offsets.reserve(shape.batch * shape.heads * data_.num_q_blocks() + 1);
+    data_.row_offsets.push_back(0);
+  }
+
+  // Tiles [begin, end), after all that the row has.
+  void add_full(int32_t begin, int32_t end) {
+    const bool has_previous = static_cast<int64_t>(data_.runs.size()) > data_.row_offsets.back();
+    if (has_previous && data_.runs.back().full() && data_.runs.back().end == begin) {
+      data_.runs.back().end = end;
+    } else {
+      data_.runs.push_back({begin, end});
+    }
+  }
+
+  // tile: what TileStore says of it.
+  void add_tile(int32_t kv_block, int32_t tile) {
+    if (tile == BlockRun::kFullTiles) {
+      add_full(kv_block, kv_block + 1);
+    } else if (tile != TileStore::kEmptyTile) {
+      data_.runs.push_back({kv_block, kv_block + 1, tile});
+    }
+  }
+
+  void end_row() {
+    TORCH_CHECK(data_.runs.size() <= std::numeric_limits<int32_t>::max(),
+                "BlockMask: got more than 2^31 runs; use larger blocks");
+    data_.row_offsets.push_back(static_cast<int32_t>(data_.runs.size()));
+  }
+
+  // Repeats the rows of an earlier group (batch row and head).
+  void repeat(int64_t group) {
+    const int64_t num_rows = data_.num_q_blocks();
+    for (int64_t row = group * num_rows; row < (group + 1) * num_rows; ++row) {
+      for (int32_t i = data_.row_offsets[row]; i < data_.row_offsets[row + 1]; ++i) {
+        data_.runs.push_back(BlockRun(data_.runs[i]));
+      }
+      end_row();
+    }
+  }
+
+  BlockMask finish(std::vector<uint64_t> tile_bits) {
+    data_.tile_bits = std::move(tile_bits);
+    return BlockMask::Shared::trusted(std::move(data_));
+  }
+
+ private:
+  BlockMaskData data_;
+};
+
+}  // namespace tessera

@@ -1,4 +1,0 @@
-#define FLEX_NAMESPACE avx2
-#define FLEX_LANES 8
-#define FLEX_ROWS 6
-#include "attention/flex/tile_kernels_impl.h"

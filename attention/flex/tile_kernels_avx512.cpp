@@ -1,4 +1,0 @@
-#define FLEX_NAMESPACE avx512
-#define FLEX_LANES 16
-#define FLEX_ROWS 12
-#include "attention/flex/tile_kernels_impl.h"

@@ -1,4 +1,0 @@
-#define FLEX_NAMESPACE portable
-#define FLEX_LANES 4
-#define FLEX_ROWS 4
-#include "attention/flex/tile_kernels_impl.h"
