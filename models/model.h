@@ -134,7 +134,7 @@ class Model {
 };
 
 // Fills every parameter as its slot says (models/init.h): the same seed gives the same bits. The
-// parameters must have storage (parallel/flat_parameters.h); throws c10::Error naming one that has
+// parameters must have storage (a ParameterStore, or tests/support/flat_parameters.h); throws c10::Error naming one that has
 // none.
 void initialize_parameters(Model& model, uint64_t seed);
 

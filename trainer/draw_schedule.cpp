@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-#include "parallel/pipeline/validate_schedule.h"
+#include "parallel/pipeline/schedules/validate_schedule.h"
 #include "trainer/text_format.h"
 
 namespace tessera {

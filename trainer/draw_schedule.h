@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "parallel/pipeline/schedule.h"
-#include "parallel/pipeline/simulate_schedule.h"
+#include "parallel/pipeline/schedules/schedule.h"
+#include "parallel/pipeline/schedules/simulate_schedule.h"
 
 namespace tessera {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "configs/load_config.h"
-#include "parallel/pipeline/simulate_schedule.h"
-#include "parallel/pipeline/validate_schedule.h"
+#include "parallel/pipeline/schedules/simulate_schedule.h"
+#include "parallel/pipeline/schedules/validate_schedule.h"
 #include "trainer/estimate_parts.h"
 
 namespace tessera {

@@ -6,9 +6,9 @@
 #include <map>
 #include <numeric>
 
-#include "parallel/context/block_work.h"
-#include "parallel/context/context_traffic.h"
-#include "parallel/context/head_exchange.h"
+#include "parallel/context/plan/block_work.h"
+#include "parallel/context/plan/context_traffic.h"
+#include "parallel/context/plan/head_exchange.h"
 #include "trainer/estimate_parts.h"
 
 namespace tessera {

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "parallel/pipeline/held_bytes.h"
+#include "parallel/pipeline/schedules/held_bytes.h"
 #include "trainer/estimate_parts.h"
 #include "trainer/loss.h"
 

@@ -5,7 +5,7 @@
 
 #include "configs/load_config.h"
 #include "models/registry.h"
-#include "parallel/pipeline/schedule_csv.h"
+#include "parallel/pipeline/schedules/schedule_csv.h"
 
 namespace tessera {
 namespace {

@@ -15,8 +15,8 @@
 
 #include "attention/op/merge.h"
 #include "parallel/comm/collectives.h"
-#include "parallel/context/head_exchange.h"
 #include "parallel/context/kv_transport.h"
+#include "parallel/context/plan/head_exchange.h"
 
 namespace tessera {
 

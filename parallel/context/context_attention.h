@@ -17,7 +17,7 @@
 
 #include "attention/op/attention.h"
 #include "parallel/comm/process_group.h"
-#include "parallel/context/shard_masks.h"
+#include "parallel/context/plan/shard_masks.h"
 
 namespace tessera {
 

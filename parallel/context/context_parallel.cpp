@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "parallel/context/context_attention.h"
-#include "parallel/context/kv_exchange.h"
+#include "parallel/context/plan/kv_exchange.h"
 
 namespace tessera {
 namespace {

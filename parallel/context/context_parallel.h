@@ -18,9 +18,9 @@
 #include "attention/op/attention.h"
 #include "data/batch.h"
 #include "parallel/comm/process_group.h"
-#include "parallel/context/block_work.h"
-#include "parallel/context/load_balance.h"
-#include "parallel/context/shard_masks.h"
+#include "parallel/context/plan/block_work.h"
+#include "parallel/context/plan/load_balance.h"
+#include "parallel/context/plan/shard_masks.h"
 
 namespace tessera {
 

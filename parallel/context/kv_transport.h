@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "parallel/comm/process_group.h"
-#include "parallel/context/shard_masks.h"
+#include "parallel/context/plan/shard_masks.h"
 
 namespace tessera {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "parallel/pipeline/dataflow.h"
-#include "parallel/pipeline/simulate_schedule.h"
+#include "parallel/pipeline/schedules/dataflow.h"
+#include "parallel/pipeline/schedules/simulate_schedule.h"
 
 namespace tessera::pipeline {
 namespace {

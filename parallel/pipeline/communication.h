@@ -19,7 +19,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "parallel/pipeline/schedule.h"
+#include "parallel/pipeline/schedules/schedule.h"
 
 namespace tessera::pipeline {
 

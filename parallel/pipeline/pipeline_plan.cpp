@@ -2,8 +2,8 @@
 
 #include <c10/util/Exception.h>
 
-#include "parallel/pipeline/make_schedule.h"
-#include "parallel/pipeline/validate_schedule.h"
+#include "parallel/pipeline/schedules/make_schedule.h"
+#include "parallel/pipeline/schedules/validate_schedule.h"
 
 namespace tessera::pipeline {
 namespace {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "parallel/pipeline/communication.h"
-#include "parallel/pipeline/schedule.h"
+#include "parallel/pipeline/schedules/schedule.h"
 #include "parallel/pipeline/stage_split.h"
 
 namespace tessera::pipeline {

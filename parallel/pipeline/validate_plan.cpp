@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "parallel/pipeline/communication.h"
-#include "parallel/pipeline/dataflow.h"
+#include "parallel/pipeline/schedules/dataflow.h"
 
 namespace tessera::pipeline {
 namespace {

@@ -15,8 +15,8 @@
 
 #include "attention/registry/registry.h"
 #include "parallel/context/context_attention.h"
-#include "parallel/context/kv_exchange.h"
-#include "parallel/context/load_balance.h"
+#include "parallel/context/plan/kv_exchange.h"
+#include "parallel/context/plan/load_balance.h"
 #include "tests/support/run_ranks.h"
 
 namespace {

@@ -12,7 +12,7 @@
 #include "attention/registry/registry.h"
 #include "data/loader/packing.h"
 #include "models/llama3/llama3.h"
-#include "parallel/pipeline/simulate_schedule.h"
+#include "parallel/pipeline/schedules/simulate_schedule.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/pipeline_passes.h"
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "parallel/pipeline/schedule_csv.h"
-#include "parallel/pipeline/validate_schedule.h"
+#include "parallel/pipeline/schedules/schedule_csv.h"
+#include "parallel/pipeline/schedules/validate_schedule.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   using namespace tessera::pipeline;

@@ -9,7 +9,7 @@
 
 #include "attention/registry/registry.h"
 #include "models/llama3/hf.h"
-#include "parallel/flat_parameters.h"
+#include "tests/support/flat_parameters.h"
 #include "tests/support/golden.h"
 #include "tests/support/temp_dir.h"
 

@@ -10,7 +10,7 @@
 
 #include "attention/registry/registry.h"
 #include "models/llama3/llama3.h"
-#include "parallel/flat_parameters.h"
+#include "tests/support/flat_parameters.h"
 
 namespace tessera::testing {
 

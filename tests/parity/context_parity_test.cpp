@@ -1,7 +1,7 @@
 // Context parallelism in a whole step: N ranks equal one rank, for every method, and in products.
 #include <gtest/gtest.h>
 
-#include "tests/parallel/context/context_rules.h"
+#include "tests/parallel/context/plan/context_rules.h"
 #include "tests/parity/parity.h"
 #include "tests/support/errors.h"
 

@@ -15,9 +15,9 @@
 #include "attention/block_mask/block_mask.h"
 #include "models/llama3/llama3.h"
 #include "parallel/comm/parallel_dims.h"
-#include "parallel/context/load_balance.h"
-#include "parallel/context/shard_masks.h"
-#include "parallel/pipeline/schedule.h"
+#include "parallel/context/plan/load_balance.h"
+#include "parallel/context/plan/shard_masks.h"
+#include "parallel/pipeline/schedules/schedule.h"
 
 namespace tessera::testing {
 

@@ -9,9 +9,9 @@
 #include <mutex>
 #include <thread>
 
-#include "parallel/pipeline/make_schedule.h"
 #include "parallel/pipeline/microbatches.h"
-#include "parallel/pipeline/schedule_csv.h"
+#include "parallel/pipeline/schedules/make_schedule.h"
+#include "parallel/pipeline/schedules/schedule_csv.h"
 #include "tests/parity/parity.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/pipeline_passes.h"

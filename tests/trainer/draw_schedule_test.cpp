@@ -5,8 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "parallel/pipeline/make_schedule.h"
-#include "parallel/pipeline/schedule_csv.h"
+#include "parallel/pipeline/schedules/make_schedule.h"
+#include "parallel/pipeline/schedules/schedule_csv.h"
 #include "tests/support/errors.h"
 
 namespace tessera {

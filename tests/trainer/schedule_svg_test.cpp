@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "parallel/pipeline/make_schedule.h"
+#include "parallel/pipeline/schedules/make_schedule.h"
 #include "tests/support/errors.h"
 #include "tests/support/files.h"
 #include "tests/support/temp_dir.h"

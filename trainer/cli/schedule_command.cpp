@@ -4,8 +4,8 @@
 #include <iostream>
 
 #include "data/files/durable_file.h"
-#include "parallel/pipeline/make_schedule.h"
-#include "parallel/pipeline/schedule_csv.h"
+#include "parallel/pipeline/schedules/make_schedule.h"
+#include "parallel/pipeline/schedules/schedule_csv.h"
 #include "trainer/cli/commands.h"
 #include "trainer/draw_schedule.h"
 #include "trainer/environment.h"

@@ -12,10 +12,10 @@
 #include <map>
 #include <mutex>
 
-#include "parallel/context/load_balance.h"
+#include "parallel/context/plan/load_balance.h"
 #include "parallel/segment.h"
 #include "tests/attention/op/attention_cases.h"
-#include "tests/parallel/context/context_rules.h"
+#include "tests/parallel/context/plan/context_rules.h"
 #include "tests/support/errors.h"
 #include "tests/support/run_ranks.h"
 

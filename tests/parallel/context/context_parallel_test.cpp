@@ -6,7 +6,7 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
-#include "tests/parallel/context/packed_documents.h"
+#include "tests/parallel/context/plan/packed_documents.h"
 #include "tests/support/errors.h"
 #include "tests/support/run_ranks.h"
 

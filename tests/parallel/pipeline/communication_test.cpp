@@ -6,8 +6,8 @@
 #include <map>
 #include <set>
 
-#include "parallel/pipeline/make_schedule.h"
-#include "parallel/pipeline/schedule_csv.h"
+#include "parallel/pipeline/schedules/make_schedule.h"
+#include "parallel/pipeline/schedules/schedule_csv.h"
 #include "tests/support/errors.h"
 
 namespace tessera::pipeline {

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "parallel/pipeline/make_schedule.h"
-#include "parallel/pipeline/schedule_csv.h"
+#include "parallel/pipeline/schedules/make_schedule.h"
+#include "parallel/pipeline/schedules/schedule_csv.h"
 #include "tests/support/errors.h"
 
 namespace tessera::pipeline {

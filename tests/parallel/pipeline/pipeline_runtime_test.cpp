@@ -13,7 +13,7 @@
 #include <chrono>
 #include <deque>
 
-#include "parallel/pipeline/make_schedule.h"
+#include "parallel/pipeline/schedules/make_schedule.h"
 #include "tests/support/errors.h"
 #include "tests/support/run_ranks.h"
 
