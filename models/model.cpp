@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "attention/registry/registry.h"
-#include "models/init.h"
+#include "models/init/init.h"
 
 namespace tessera {
 

@@ -133,7 +133,7 @@ class Model {
   Model() = default;
 };
 
-// Fills every parameter as its slot says (models/init.h): the same seed gives the same bits. The
+// Fills every parameter as its slot says (models/init/init.h): the same seed gives the same bits. The
 // parameters must have storage (a ParameterStore, or tests/support/flat_parameters.h); throws c10::Error naming one that has
 // none.
 void initialize_parameters(Model& model, uint64_t seed);

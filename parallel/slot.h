@@ -16,7 +16,7 @@
 namespace tessera {
 
 // How a parameter starts. Every element is a function of (seed, parameter name, its index in the
-// whole parameter), so any layout of shards starts from the same bits. See models/init.h.
+// whole parameter), so any layout of shards starts from the same bits. See models/init/init.h.
 struct InitSpec {
   enum class Kind { kConstant, kNormal, kTruncatedNormal };
   Kind kind = Kind::kConstant;

@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "data/files/safetensors.h"
-#include "models/tensor_mismatches.h"
+#include "models/hf/tensor_mismatches.h"
 #include "parallel/comm/together.h"
 #include "trainer/checkpoint.h"
 #include "trainer/checkpoint_contents.h"

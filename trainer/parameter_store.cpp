@@ -1,6 +1,6 @@
 #include "trainer/parameter_store.h"
 
-#include "models/init.h"
+#include "models/init/init.h"
 
 namespace tessera {
 

@@ -16,7 +16,7 @@
 
 #include "data/files/rectangle.h"
 #include "data/files/safetensors.h"
-#include "models/tensor_mismatches.h"
+#include "models/hf/tensor_mismatches.h"
 
 namespace tessera {
 namespace {

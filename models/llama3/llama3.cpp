@@ -11,7 +11,7 @@
 #include <deque>
 
 #include "attention/registry/mask_parser.h"
-#include "models/layers.h"
+#include "models/layers/layers.h"
 
 namespace tessera {
 namespace {

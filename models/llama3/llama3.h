@@ -19,9 +19,9 @@
 #include "attention/op/attention.h"
 #include "attention/registry/mask_registry.h"
 #include "attention/registry/registry.h"
+#include "models/layers/rope.h"
 #include "models/model.h"
 #include "models/placement.h"
-#include "models/rope.h"
 
 namespace tessera {
 

@@ -8,7 +8,7 @@
 #include <ATen/ops/where.h>
 #include <c10/util/Exception.h>
 
-#include "models/layers.h"
+#include "models/layers/layers.h"
 
 namespace tessera::testing {
 namespace {

@@ -1,4 +1,4 @@
-// The arithmetic below models/init.h: counter-based random numbers into float32 arrays. Knows no
+// The arithmetic below models/init/init.h: counter-based random numbers into float32 arrays. Knows no
 // tensor.
 //
 // Philox4x32-10 is from Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2,

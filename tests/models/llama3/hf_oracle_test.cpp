@@ -14,7 +14,7 @@
 #include <sstream>
 
 #include "data/files/safetensors.h"
-#include "tests/models/hf_support.h"
+#include "tests/models/llama3/hf_support.h"
 
 namespace tessera {
 namespace {

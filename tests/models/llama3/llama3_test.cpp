@@ -11,7 +11,7 @@
 
 #include <cmath>
 
-#include "tests/models/llama3_support.h"
+#include "tests/models/llama3/llama3_support.h"
 #include "tests/support/errors.h"
 
 namespace tessera {

@@ -1,4 +1,4 @@
-#include "models/rope.h"
+#include "models/layers/rope.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>

@@ -1,4 +1,4 @@
-#include "models/init.h"
+#include "models/init/init.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>

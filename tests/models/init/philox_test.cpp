@@ -1,4 +1,4 @@
-#include "models/philox.h"
+#include "models/init/philox.h"
 
 #include <gtest/gtest.h>
 

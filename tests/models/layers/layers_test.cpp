@@ -1,4 +1,4 @@
-#include "models/layers.h"
+#include "models/layers/layers.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>

@@ -1,11 +1,11 @@
-#include "models/init.h"
+#include "models/init/init.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
-#include "models/philox.h"
+#include "models/init/philox.h"
 
 namespace tessera {
 namespace {

@@ -1,6 +1,6 @@
 // Compiled with flags of its own (see CMakeLists.txt): -ffp-contract=off is part of the contract,
 // the others let the compiler vectorise these loops and change no result.
-#include "models/philox.h"
+#include "models/init/philox.h"
 
 #include <algorithm>
 #include <cmath>

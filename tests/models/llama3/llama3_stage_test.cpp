@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "parallel/pipeline/weight_gradients.h"
-#include "tests/models/llama3_support.h"
+#include "tests/models/llama3/llama3_support.h"
 #include "tests/support/errors.h"
 
 namespace tessera {

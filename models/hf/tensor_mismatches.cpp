@@ -1,4 +1,4 @@
-#include "models/tensor_mismatches.h"
+#include "models/hf/tensor_mismatches.h"
 
 #include <c10/util/Exception.h>
 

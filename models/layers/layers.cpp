@@ -1,4 +1,4 @@
-#include "models/layers.h"
+#include "models/layers/layers.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/linalg_vector_norm.h>

@@ -1,4 +1,4 @@
-#include "models/rope.h"
+#include "models/layers/rope.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>

@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "data/files/safetensors.h"
-#include "tests/models/hf_support.h"
+#include "tests/models/llama3/hf_support.h"
 #include "tests/support/errors.h"
 
 namespace tessera {
