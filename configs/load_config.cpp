@@ -5,7 +5,7 @@
 #include <iterator>
 #include <system_error>
 
-#include "configs/setting.h"
+#include "configs/schema/setting.h"
 
 namespace tessera {
 

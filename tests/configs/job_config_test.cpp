@@ -8,7 +8,7 @@
 #include <set>
 #include <string>
 
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 #include "tests/support/golden.h"
 
 namespace tessera {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "configs/load_config.h"
-#include "configs/setting.h"
-#include "configs/toml_plus_plus.h"
+#include "configs/schema/setting.h"
+#include "configs/schema/toml_plus_plus.h"
 
 namespace tessera::configs {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "configs/setting.h"
+#include "configs/schema/setting.h"
 
 namespace tessera::configs {
 

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 #include "tests/configs/config_test_support.h"
 
 namespace tessera {

@@ -170,7 +170,7 @@ TEST(ReadToml, SyntaxErrorsNameFileLineAndColumn) {
   EXPECT_CONFIG_ERROR(load_text("[job]\ndescription = \"\xff\"\n"), "line 2", "not valid TOML");
 }
 
-// What configs/toml_plus_plus.h mends; only a debug build with sanitizers would see the faults.
+// What configs/schema/toml_plus_plus.h mends; only a debug build with sanitizers would see the faults.
 TEST(ReadToml, DocumentsThatTomlPlusPlusTripsOver) {
   for (const char* text : {"[[=", "[[[a]]]", "[[[1]]]", "[[[]"}) {
     EXPECT_CONFIG_ERROR(load_text(text), "line 1", "not valid TOML");

@@ -1,5 +1,5 @@
 // [model], [optimizer], [lr_scheduler]
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 
 namespace tessera::configs {
 

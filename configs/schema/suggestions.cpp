@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "configs/setting.h"
+#include "configs/schema/setting.h"
 
 namespace tessera::configs {
 

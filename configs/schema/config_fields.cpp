@@ -1,4 +1,4 @@
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 
 #include <algorithm>
 #include <cmath>

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "configs/load_config.h"
-#include "configs/setting.h"
+#include "configs/schema/setting.h"
 
 namespace tessera::configs {
 

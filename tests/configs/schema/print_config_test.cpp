@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "configs/setting.h"
+#include "configs/schema/setting.h"
 #include "tests/configs/config_test_support.h"
 
 namespace tessera {

@@ -1,8 +1,8 @@
 // JobConfig -> TOML.
 #include <string>
 
-#include "configs/config_fields.h"
 #include "configs/load_config.h"
+#include "configs/schema/config_fields.h"
 
 namespace tessera {
 

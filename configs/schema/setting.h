@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 
 namespace tessera::configs {
 

@@ -1,4 +1,4 @@
-#include "configs/setting.h"
+#include "configs/schema/setting.h"
 
 #include "configs/load_config.h"
 

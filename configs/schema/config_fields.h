@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "configs/config_value.h"
 #include "configs/job_config.h"
+#include "configs/schema/config_value.h"
 
 namespace tessera::configs {
 

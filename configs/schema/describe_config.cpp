@@ -3,8 +3,8 @@
 #include <string>
 #include <string_view>
 
-#include "configs/config_fields.h"
 #include "configs/load_config.h"
+#include "configs/schema/config_fields.h"
 
 namespace tessera {
 

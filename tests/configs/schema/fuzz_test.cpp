@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 #include "tests/configs/config_test_support.h"
 
 namespace tessera {

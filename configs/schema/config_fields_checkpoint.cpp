@@ -1,5 +1,5 @@
 // [checkpoint]
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 
 namespace tessera::configs {
 

@@ -1,5 +1,5 @@
 // [activation_checkpoint], [compile], [quantize.*]
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 
 namespace tessera::configs {
 

@@ -1,5 +1,5 @@
 // [comm], [memory_estimation], [fault_tolerance], [experimental], [validation], [debug]
-#include "configs/config_fields.h"
+#include "configs/schema/config_fields.h"
 
 namespace tessera::configs {
 

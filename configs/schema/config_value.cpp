@@ -1,4 +1,4 @@
-#include "configs/config_value.h"
+#include "configs/schema/config_value.h"
 
 #include <array>
 #include <charconv>
