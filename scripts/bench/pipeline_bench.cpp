@@ -14,7 +14,7 @@
 #include "models/llama3/llama3.h"
 #include "parallel/pipeline/schedules/simulate_schedule.h"
 #include "tests/support/run_ranks.h"
-#include "trainer/pipeline_passes.h"
+#include "trainer/step/pipeline_passes.h"
 
 namespace {
 

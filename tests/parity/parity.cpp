@@ -11,8 +11,8 @@
 #include "data/loader/packing.h"
 #include "parallel/activation_checkpoint.h"
 #include "tests/support/run_ranks.h"
-#include "trainer/pipeline_passes.h"
-#include "trainer/training_step.h"
+#include "trainer/step/pipeline_passes.h"
+#include "trainer/step/training_step.h"
 
 namespace tessera::testing {
 namespace {

@@ -14,8 +14,8 @@
 #include "parallel/pipeline/schedules/schedule_csv.h"
 #include "tests/parity/parity.h"
 #include "tests/support/run_ranks.h"
-#include "trainer/pipeline_passes.h"
-#include "trainer/training_step.h"
+#include "trainer/step/pipeline_passes.h"
+#include "trainer/step/training_step.h"
 
 namespace tessera::testing {
 namespace {

@@ -1,7 +1,7 @@
 #include <iostream>
 
-#include "trainer/attention_report.h"
 #include "trainer/cli/commands.h"
+#include "trainer/pictures/attention_report.h"
 
 namespace tessera {
 

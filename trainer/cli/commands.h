@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "trainer/environment.h"
-#include "trainer/layout_flags.h"
+#include "trainer/launch/environment.h"
+#include "trainer/pictures/layout_flags.h"
 
 namespace tessera {
 
@@ -42,7 +42,7 @@ int launch_command(const LaunchCommandOptions& options);
 
 struct EstimateCommandOptions {
   int64_t num_ranks = 1;
-  std::optional<std::string> documents{};  // a JSON file (trainer/document_rows.h)
+  std::optional<std::string> documents{};  // a JSON file (trainer/estimate/document_rows.h)
   bool json = false;
 };
 

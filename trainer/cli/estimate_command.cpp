@@ -4,7 +4,7 @@
 
 #include "configs/load_config.h"
 #include "trainer/cli/commands.h"
-#include "trainer/estimate.h"
+#include "trainer/estimate/estimate.h"
 
 namespace tessera {
 namespace {

@@ -2,9 +2,9 @@
 #include <optional>
 
 #include "trainer/cli/commands.h"
-#include "trainer/environment.h"
-#include "trainer/launcher.h"
-#include "trainer/store_server.h"
+#include "trainer/launch/environment.h"
+#include "trainer/launch/launcher.h"
+#include "trainer/launch/store_server.h"
 
 namespace tessera {
 namespace {

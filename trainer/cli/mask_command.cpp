@@ -5,11 +5,11 @@
 #include <iostream>
 
 #include "trainer/cli/commands.h"
-#include "trainer/environment.h"
-#include "trainer/mask_picture.h"
-#include "trainer/mask_report.h"
-#include "trainer/mask_svg.h"
-#include "trainer/mask_view.h"
+#include "trainer/launch/environment.h"
+#include "trainer/pictures/mask_picture.h"
+#include "trainer/pictures/mask_report.h"
+#include "trainer/pictures/mask_svg.h"
+#include "trainer/pictures/mask_view.h"
 
 namespace tessera {
 namespace {

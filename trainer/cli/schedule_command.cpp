@@ -7,10 +7,10 @@
 #include "parallel/pipeline/schedules/make_schedule.h"
 #include "parallel/pipeline/schedules/schedule_csv.h"
 #include "trainer/cli/commands.h"
-#include "trainer/draw_schedule.h"
-#include "trainer/environment.h"
-#include "trainer/mask_picture.h"
-#include "trainer/schedule_svg.h"
+#include "trainer/launch/environment.h"
+#include "trainer/pictures/draw_schedule.h"
+#include "trainer/pictures/mask_picture.h"
+#include "trainer/pictures/schedule_svg.h"
 
 namespace tessera {
 namespace {

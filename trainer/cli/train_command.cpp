@@ -5,9 +5,9 @@
 
 #include "configs/load_config.h"
 #include "trainer/cli/commands.h"
-#include "trainer/interrupt.h"
-#include "trainer/job_parts.h"
-#include "trainer/train_job.h"
+#include "trainer/job/interrupt.h"
+#include "trainer/job/job_parts.h"
+#include "trainer/job/train_job.h"
 
 namespace tessera {
 

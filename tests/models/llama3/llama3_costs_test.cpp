@@ -1,4 +1,4 @@
-// Traffic against real counters: tests/trainer/estimate_test.cpp.
+// Traffic against real counters: tests/trainer/estimate/estimate_test.cpp.
 #include "models/llama3/costs.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// By hand; that a real step does the same is checked in tests/trainer/estimate_test.cpp.
+// By hand; that a real step does the same is checked in tests/trainer/estimate/estimate_test.cpp.
 #include "parallel/fsdp/step_bytes.h"
 
 #include <gtest/gtest.h>

@@ -1,0 +1,154 @@
+// Parts of a model on the ranks of a pipeline, and a training step over them. That the results are
+// those of one rank: tests/parity/pipeline_parity_test.cpp.
+#include "trainer/step/pipeline_passes.h"
+
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <limits>
+
+#include "attention/registry/registry.h"
+#include "data/loader/packing.h"
+#include "models/llama3/llama3.h"
+#include "tests/support/errors.h"
+#include "tests/support/run_ranks.h"
+#include "trainer/step/training_step.h"
+
+namespace tessera {
+namespace {
+
+Llama3Config small_config(bool tied) {
+  Llama3Config config;
+  config.dim = 16;
+  config.n_layers = 4;
+  config.n_heads = 2;
+  config.n_kv_heads = 1;
+  config.head_dim = 8;
+  config.ffn_dim = 24;
+  config.vocab_size = 61;
+  config.tied_embeddings = tied;
+  return config;
+}
+
+MakePart maker(bool tied) {
+  return [tied](const ModelPlacement& placement) {
+    return std::make_unique<Llama3>(small_config(tied),
+                                    AttentionRegistry::with_builtins().make("eager"), placement);
+  };
+}
+
+Batch packed_rows(int64_t num_rows) {
+  std::vector<std::vector<int64_t>> documents;
+  int64_t state = 7;
+  for (int64_t i = 0; i < 4 * num_rows; ++i) {
+    std::vector<int64_t> document(static_cast<size_t>(3 + i % 5));
+    for (int64_t& token : document) token = (state = (state * 5 + 3) % 61);
+    documents.push_back(std::move(document));
+  }
+  return pack_documents(documents, 12).rows(0, num_rows);
+}
+
+pipeline::PipelinePlan plan_of(const std::string& schedule, int64_t num_microbatches) {
+  return pipeline::plan_pipeline({.num_ranks = 2,
+                                  .num_layers = 4,
+                                  .num_microbatches = num_microbatches,
+                                  .schedule = schedule});
+}
+
+std::vector<std::string> block_names(const PipelineParts& parts) {
+  std::vector<std::string> names;
+  for (const Block* block : parts.blocks()) names.push_back(block->name);
+  return names;
+}
+
+TEST(PipelineParts, EachRankBuildsItsOwnStages) {
+  using Names = std::vector<std::string>;
+  const pipeline::PipelinePlan loop = plan_of("1F1B", 2);
+  EXPECT_EQ(block_names(make_pipeline_parts(loop, 0, {}, maker(true))),
+            (Names{"tok_embeddings", "layers.0", "layers.1"}));
+  EXPECT_EQ(block_names(make_pipeline_parts(loop, 1, {}, maker(true))),
+            (Names{"layers.2", "layers.3", "norm", "tok_embeddings"}));
+  // In a V the first and the last stage meet: a tied embedding is there once.
+  const pipeline::PipelinePlan v = plan_of("ZBVZeroBubble", 2);
+  const PipelineParts ends = make_pipeline_parts(v, 0, {}, maker(true));
+  EXPECT_EQ(ends.stages, (std::vector<int64_t>{0, 3}));
+  EXPECT_EQ(block_names(ends), (Names{"tok_embeddings", "layers.0", "norm"}));
+  EXPECT_EQ(block_names(make_pipeline_parts(v, 1, {}, maker(true))),
+            (Names{"layers.1", "layers.2", "layers.3"}));
+}
+
+// A rank's step, and what it needs.
+struct RankStep {
+  RankStep(const World& world, const pipeline::PipelinePlan& plan,
+           const CreateMaskFn& create_mask_fn = create_block_mask)
+      : mesh(world, {.pp = 2}),
+        parts(make_pipeline_parts(plan, mesh.pp().rank(), {}, maker(false))),
+        parameters(parts.blocks(), {.reduce_at_end = true}, /*seed=*/1),
+        step(std::make_unique<PipelinePasses>(parts, plan.execution, parameters,
+                                              MaskBuilder(tokenizer, create_mask_fn), mesh.pp()),
+             parameters, {}, mesh) {}
+
+  DeviceMesh mesh;
+  ByteTokenizer tokenizer;
+  PipelineParts parts;
+  ParameterStore parameters;
+  TrainingStep step;
+};
+
+TEST(PipelinePasses, MasksAreBuiltOncePerMicrobatchOnEachRank) {
+  std::atomic<int64_t> num_calls = 0;
+  const CreateMaskFn counting = [&](const MaskMod& rule, const MaskShape& shape) {
+    ++num_calls;
+    EXPECT_EQ(shape.batch, 2);
+    return create_block_mask(rule, shape);
+  };
+  testing::run_ranks(2, [&](const World& world) {
+    RankStep rank(world, plan_of("Interleaved1F1B", 4), counting);
+    rank.step.run({packed_rows(8)}, 1e-3);
+  });
+  EXPECT_EQ(num_calls, 2 * 4);
+}
+
+TEST(PipelinePasses, NonFiniteValuesEndEveryRank) {
+  testing::run_ranks(2, [](const World& world) {
+    RankStep rank(world, plan_of("1F1B", 2));
+    for (const NamedShard& part : rank.parameters.named(rank.parameters.masters())) {
+      if (part.name != "layers.1.ffn_norm.weight") continue;
+      part.tensor.fill_(std::numeric_limits<float>::quiet_NaN());
+    }
+    const at::Tensor before = rank.parameters.masters().clone();
+    EXPECT_ERROR(rank.step.run({packed_rows(2)}, 1e-3), "the loss is nan",
+                 world.rank() == 0 ? "layers.1.ffn_norm.weight" : "block layers.2");
+    EXPECT_TRUE(before.allclose(rank.parameters.masters(), 0, 0, /*equal_nan=*/true));
+  });
+}
+
+// In any of its batches, and on every rank, before a mask is built.
+TEST(PipelinePasses, RefusesExtrasThatNoStageReads) {
+  const CreateMaskFn never = [](const MaskMod& rule, const MaskShape& shape) {
+    ADD_FAILURE() << "a mask is built";
+    return create_block_mask(rule, shape);
+  };
+  Batch with_images = packed_rows(4);
+  with_images.extras = {.patches_BPC = at::zeros({4, 3, 2}),
+                        .image_ids_BP = at::zeros({4, 3}, at::kLong),
+                        .feature_of_token_BT = at::zeros({4, 12}, at::kLong)};
+  testing::run_ranks(2, [&](const World& world) {
+    RankStep rank(world, plan_of("1F1B", 2), never);
+    EXPECT_ERROR(rank.step.run({packed_rows(4), with_images}, 1e-3), "Batch::extras",
+                 "patches_BPC [4, 3, 2]", "no stage of llama3 debugmodel reads them");
+  });
+}
+
+TEST(PipelinePasses, RefusesParametersThatReduceTooEarly) {
+  const pipeline::PipelinePlan plan = pipeline::plan_pipeline({.num_ranks = 1, .num_layers = 4});
+  PipelineParts parts = make_pipeline_parts(plan, 0, {}, maker(false));
+  ParameterStore parameters(parts.blocks(), {}, 1);
+  const ByteTokenizer tokenizer;
+  const MaskBuilder masked(tokenizer, create_block_mask);
+  EXPECT_ERROR(PipelinePasses(parts, plan.execution, parameters, masked, {}), "reduce_at_end");
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,92 @@
+// What a job will need of each rank, told before it starts: memory by purpose and bytes sent by
+// axis, for any number of ranks, without a second one.
+//
+// Parameters, gradients, optimizer state, FSDP's buffers, messages of a pipeline and keys of
+// context parallelism come from the functions that the runtime lays its buffers out and plans its
+// messages with, on the model as the rank builds it (on the meta device, without storage);
+// activations from formulas (models/llama3/costs.h).
+//
+// Ranks of a pipeline differ: each is estimated, and the fullest is shown. Of ranks that share the
+// sequence the one that sends most keys is shown. Tensor and data ranks are alike but for
+// remainders, of which their first has the largest.
+//
+//   const Estimate estimate = estimate_job(config, 512);
+//   std::cout << estimate_text(estimate);
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "configs/job_config.h"
+#include "trainer/estimate/document_rows.h"
+#include "trainer/estimate/estimate_context.h"
+#include "trainer/job/job_layout.h"
+
+namespace tessera {
+
+struct NamedBytes {
+  std::string name;
+  int64_t num_bytes = 0;
+  std::string note = {};
+};
+
+// Sent by a rank in one optimizer step, as ProcessGroup::counters() counts.
+struct AxisTraffic {
+  std::string axis;  // "shard", "replicate", "tensor", "pipeline", "context", "scalars"
+  int64_t num_ranks = 1;
+  std::vector<NamedBytes> operations = {};
+  int64_t num_bytes() const;
+};
+
+// Of a pipeline and the place in it of the rank that is shown.
+struct PipelineEstimate {
+  std::string schedule;
+  int64_t num_microbatches = 0;  // of one pass
+  int64_t rank = 0;              // in the pipeline
+  std::vector<int64_t> stages;   // of this rank
+  int64_t peak_live = 0;         // microbatches whose activations this rank holds at once
+  double idle_share = 0;         // of a pass, mean of the ranks, if stages are alike and B = 2 F
+
+  // Total memory by rank of the pipeline; empty in the estimate of one given rank.
+  std::vector<int64_t> memory = {};
+};
+
+struct Estimate {
+  std::string model;
+  JobLayout layout;
+  int64_t rank = 0;            // whose memory and traffic these are
+  int64_t num_parameters = 0;  // of the whole model
+  int64_t rows = 0;            // of a microbatch
+  int64_t seq_len = 0;
+  std::vector<NamedBytes> memory;  // at its fullest
+  std::vector<AxisTraffic> traffic;
+  std::optional<PipelineEstimate> pipeline = {};  // with several stages
+  std::optional<ContextEstimate> context = {};    // with a divided sequence; of estimate_job only
+
+  // Throws c10::Error for a name that `memory` does not have.
+  int64_t memory_of(const std::string& name) const;
+  int64_t total_memory() const;
+};
+
+// documents: of the rows, which are taken in order and from the front again; without rows each is
+// one document. They matter to context parallelism alone. Throws ConfigError for degrees that do
+// not fit the ranks (job_layout.h) and for a sequence that they cannot share as configured;
+// c10::Error for models without formulas.
+Estimate estimate_job(const JobConfig& config, int64_t num_ranks,
+                      const DocumentRows& documents = {});
+
+// Of one given rank.
+Estimate estimate_rank(const JobConfig& config, int64_t num_ranks, int64_t rank,
+                       const DocumentRows& documents = {});
+
+// A table for people.
+std::string estimate_text(const Estimate& estimate);
+
+// One object on one line: model, num_parameters, num_ranks, layout (degree by axis), rank,
+// num_microbatches, memory (bytes by name, and total), traffic (by axis: bytes by operation, and
+// total), and where they apply pipeline and context.
+std::string estimate_json(const Estimate& estimate);
+
+}  // namespace tessera

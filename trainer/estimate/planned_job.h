@@ -1,0 +1,73 @@
+// A job as one of its ranks would build it: groups without connections, parameters without storage.
+// Internal to estimate*.cpp.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "models/llama3/costs.h"
+#include "parallel/fsdp/step_bytes.h"
+#include "trainer/job/job_layout.h"
+#include "trainer/job/job_parts.h"
+#include "trainer/step/pipeline_parts.h"
+
+namespace tessera {
+
+// One of the rank's stages; without a pipeline the whole model.
+struct PlannedStage {
+  int64_t stage = 0;
+  Llama3* model = nullptr;
+  Llama3Part part = {};
+  std::vector<int64_t> units = {};  // of its own blocks, of this rank's units
+  std::vector<int64_t> uses = {};   // in the order of a forward; may name a unit of another stage
+};
+
+// Calls of attention that a microbatch makes with one mask.
+struct AttentionCalls {
+  int64_t layers = 0;
+  int64_t forwards = 0;  // with those of recomputed layers
+};
+
+struct PlannedJob {
+  // own_model: instead of the one that the configuration names, with as many layers. Throws
+  // ConfigError for degrees that do not fit the ranks, c10::Error for models without formulas.
+  PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t rank, MakePart own_model = {});
+  PlannedJob(const PlannedJob&) = delete;
+  PlannedJob& operator=(const PlannedJob&) = delete;
+
+  const Llama3Config& llama() const { return stages.front().model->config(); }
+  bool has_loss() const { return stages.back().part.head; }
+  const PlannedStage& last_stage() const { return stages.back(); }
+  int64_t statistic_bytes() const { return options.compute_dtype == at::kDouble ? 8 : 4; }
+
+  // Microbatches as the model sees them: those of the pipeline where there is one.
+  int64_t rows() const;                                                            // of each
+  int64_t num_microbatches() const;                                                // of a step
+  int64_t row_tokens() const { return config.training.seq_len / layout.dims.cp; }  // on this rank
+  Llama3Step microbatch() const;
+
+  int64_t hidden_bytes() const;                                   // between two stages
+  std::map<std::string, AttentionCalls> attention_calls() const;  // by mask, of all stages
+  std::vector<UnitEvent> unit_events() const;                     // of a step
+
+  const JobConfig& config;
+  JobLayout layout;
+  DeviceMesh mesh;
+  ParameterStoreOptions options;
+  int64_t master_bytes = 0, compute_bytes = 0;
+  CreateMaskFn create_mask_fn;
+  MakePart make;
+  PipelineParts parts;
+  WorkWeights weights;  // of the whole model's masks, with context parallelism
+  std::vector<Block*> blocks;
+  std::vector<ShardLayout> layouts;
+  std::vector<PlannedStage> stages;
+
+ private:
+  void build_model(MakePart own_model);
+  void describe_stages();
+};
+
+}  // namespace tessera

@@ -1,0 +1,88 @@
+// One optimizer step: masks, forward, loss, backward over the microbatches, clip, AdamW. No files,
+// no clock, no logging.
+//
+//   loss = sum over valid labels of all microbatches / number of valid labels of all microbatches
+//
+// over all ranks, so that gradient accumulation and data parallelism with uneven numbers of valid
+// labels equal one large batch. Every rank gets the same result.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "attention/block_mask/block_mask.h"
+#include "data/batch.h"
+#include "data/tokenizers/tokenizer.h"
+#include "models/model.h"
+#include "parallel/comm/device_mesh.h"
+#include "trainer/step/optimizer.h"
+#include "trainer/step/parameter_store.h"
+#include "trainer/step/step_passes.h"
+
+namespace tessera {
+
+struct TrainingStepOptions {
+  double max_norm = 1.0;  // of all gradients together; gradients above it are scaled down
+  AdamWOptions adamw;
+};
+
+struct StepResult {
+  double loss = 0.0;
+  double max_loss = 0.0;         // the largest mean loss of a rank
+  double grad_norm = 0.0;        // before clipping
+  int64_t num_valid_labels = 0;  // all ranks
+};
+
+// The loss or a gradient became infinite or NaN. The message names the step's first layer (or
+// parameter) that shows it.
+class NonFiniteError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+class TrainingStep {
+ public:
+  // Everything passed in must outlive the object. create_mask_fn: how get_attention_masks builds
+  // its masks. mesh: the ranks that train this model; the parameters are sharded over the same.
+  TrainingStep(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
+               CreateMaskFn create_mask_fn, const TrainingStepOptions& options,
+               const DeviceMesh& mesh = {});
+
+  // With passes of another kind, e.g. PipelinePasses over this rank's stages.
+  TrainingStep(std::unique_ptr<StepPasses> passes, ParameterStore& parameters,
+               const TrainingStepOptions& options, const DeviceMesh& mesh);
+
+  // Runs one step on this rank's microbatches, as many on every rank, and updates the parameters.
+  // Throws c10::Error when no label of the step is valid on any rank, CommError when a rank is
+  // lost, and NonFiniteError, with the parameters untouched, when the loss or the gradient norm is
+  // not finite.
+  StepResult run(const std::vector<Batch>& microbatches, double lr);
+
+  // Forward and backward only: gradients are left in the store, unclipped.
+  StepResult accumulate_gradients(const std::vector<Batch>& microbatches);
+
+  AdamW& optimizer() { return optimizer_; }
+
+ private:
+  int64_t count_valid_labels(const std::vector<Batch>& microbatches) const;
+  void reduce_losses(double own_sum, int64_t own_labels, StepResult& result) const;
+  void clip_gradients(double grad_norm);
+  std::string first_non_finite_block(const std::vector<Batch>& microbatches);
+
+  std::unique_ptr<StepPasses> passes_;
+  ParameterStore& parameters_;
+  TrainingStepOptions options_;
+  DeviceMesh mesh_;
+  AdamW optimizer_;
+};
+
+// 2-norm of all gradients, summed in float64, over the ranks of `model_group`, which together hold
+// every parameter; each part counts once.
+double gradient_norm(const std::vector<NamedShard>& gradients, const ProcessGroup& model_group);
+
+}  // namespace tessera
