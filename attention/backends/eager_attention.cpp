@@ -6,13 +6,13 @@
 // by finite numbers only.
 //
 // Shape legend: as in attention.h; 1 is a kept dimension.
+#include "attention/backends/eager_attention.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 
 #include <cmath>
 #include <limits>
-
-#include "attention/registry/registry.h"
 
 namespace tessera {
 
@@ -89,6 +89,13 @@ AttentionOutput eager_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BS
   }
   if (options.return_weights) output.weights_BHTS = weights_BHTS;
   return output;
+}
+
+AttentionBackend eager_backend() {
+  return {.name = "eager",
+          .description = "plain tensor operations on the dense mask, float64-capable oracle",
+          .function = eager_attention,
+          .capabilities = {.features = all_attention_features()}};
 }
 
 }  // namespace tessera

@@ -7,10 +7,10 @@
 // check both.
 //
 // Shape legend: as in attention.h.
+#include "attention/backends/sdpa_attention.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-
-#include "attention/registry/registry.h"
 
 namespace tessera {
 
@@ -43,6 +43,20 @@ AttentionOutput sdpa_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSK
       /*dropout_p=*/0.0, is_causal, options.scale, grouped_heads);
   const char* const kernel = is_causal ? "is_causal" : bias_BHTS ? "additive mask" : "no mask";
   return {.out_BTHE = out_BHTE.transpose(1, 2), .kernel = kernel};
+}
+
+AttentionBackend sdpa_backend() {
+  using enum AttentionFeature;
+  const char* const reason = "LibTorch's scaled_dot_product_attention cannot do it";
+  return {.name = "sdpa",
+          .description = "LibTorch's scaled_dot_product_attention with an additive mask",
+          .function = sdpa_attention,
+          .capabilities = {.features = {kBias, kValueDim, kGradient, kBiasGradient},
+                           .reasons = {{kSoftCap, reason},
+                                       {kSinks, reason},
+                                       {kAlibi, reason},
+                                       {kReturnLse, reason},
+                                       {kReturnWeights, reason}}}};
 }
 
 }  // namespace tessera

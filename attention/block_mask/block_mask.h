@@ -27,30 +27,9 @@
 
 #include "attention/block_mask/mask_plan.h"
 #include "attention/masks/mask_mod.h"
+#include "attention/masks/mask_shape.h"
 
 namespace tessera {
-
-struct BlockSize {
-  int64_t q = 128;
-  int64_t kv = 128;
-  bool operator==(const BlockSize&) const = default;
-};
-
-// Whose tokens a mask is over: the rows of a batch, which ranks may share, or a sequence that a
-// model makes for itself, such as an encoder's patches, which every rank has whole.
-enum class MaskSequence { kRow, kOwn };
-
-// batch and heads: 1 means "the same for all"; any other value must match the attention inputs
-// exactly.
-struct MaskShape {
-  int64_t batch = 1;
-  int64_t heads = 1;
-  int64_t q_len = 0;
-  int64_t kv_len = 0;
-  BlockSize block{};
-  MaskSequence sequence = MaskSequence::kRow;
-  bool operator==(const MaskShape&) const = default;
-};
 
 // Full tiles [begin, end) when tile < 0; otherwise the single partial tile `begin` with bits `tile`
 // (end = begin + 1).
@@ -160,8 +139,5 @@ BlockMask create_block_mask(const MaskMod& rule, const MaskShape& shape);
 // shape).select_q_blocks(q_blocks), at the cost of these rows only.
 BlockMask create_block_mask_rows(const MaskMod& rule, const MaskShape& shape,
                                  const std::vector<int64_t>& q_blocks);
-
-// How a model's get_attention_masks gets its masks built; see models/model.h.
-using CreateMaskFn = std::function<BlockMask(const MaskMod&, const MaskShape&)>;
 
 }  // namespace tessera

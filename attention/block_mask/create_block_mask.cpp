@@ -9,6 +9,7 @@
 
 #include <numeric>
 
+#include "attention/block_mask/fill_tile.h"
 #include "attention/block_mask/run_writer.h"
 #include "attention/block_mask/tile_sweep.h"
 #include "attention/masks/mask_node.h"

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "attention/block_mask/block_mask_shared.h"
+#include "attention/block_mask/fill_tile.h"
 #include "attention/masks/mask_node.h"
 
 namespace tessera {

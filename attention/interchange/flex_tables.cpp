@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
+#include "attention/block_mask/fill_tile.h"
 #include "attention/block_mask/run_writer.h"
 #include "attention/masks/mask_node.h"
 

@@ -81,15 +81,6 @@ class Documents {
     }
   }
 
-  // kFull: all in one document.
-  TileVerdict classify(int64_t b, TokenRange queries, TokenRange keys) const {
-    const int64_t* first = find(b, queries.begin);
-    const int64_t* last = find(b, queries.end - 1);
-    if (keys.end <= first[0] || keys.begin >= last[1]) return TileVerdict::kEmpty;
-    const bool one_document = first == last && contains({first[0], first[1]}, keys);
-    return one_document ? TileVerdict::kFull : TileVerdict::kMixed;
-  }
-
   int64_t longest() const {
     int64_t longest = 0;
     for (const DocumentStarts& starts : rows_) {
@@ -123,9 +114,6 @@ class DocumentNode : public MaskNode {
   void bands(int64_t b, int64_t, const Band& within, MaskBound,
              std::vector<Band>& out) const override {
     documents_.for_each(b, within, [&](TokenRange, const Band& common) { out.push_back(common); });
-  }
-  TileVerdict classify(int64_t b, int64_t, TokenRange queries, TokenRange keys) const override {
-    return documents_.classify(b, queries, keys);
   }
   int64_t batch_size() const override { return documents_.batch_size(); }
   TokenRange covered_queries() const override { return {0, documents_.num_tokens()}; }
@@ -182,12 +170,6 @@ class PerDocumentNode : public MaskNode {
       const int64_t bit = common.begin + i - keys.begin;
       bits[bit / 64] |= (inner[i / 64] >> (i % 64) & 1) << (bit % 64);
     }
-  }
-  TileVerdict classify(int64_t b, int64_t h, TokenRange queries, TokenRange keys) const override {
-    const TileVerdict same_document = documents_.classify(b, queries, keys);
-    if (same_document != TileVerdict::kFull) return same_document;
-    const int64_t start = documents_.at(b, queries.begin).begin;
-    return rule_.node().classify(b, h, shifted(queries, -start), shifted(keys, -start));
   }
   bool opaque() const override { return rule_.node().opaque(); }
   int64_t batch_size() const override {

@@ -28,9 +28,6 @@ class MaskFnNode : public MaskNode {
   void fill_row(int64_t b, int64_t h, int64_t q, TokenRange keys, uint64_t* bits) const override {
     fill_row_(b, h, q, keys, bits);
   }
-  TileVerdict classify(int64_t, int64_t, TokenRange, TokenRange) const override {
-    return TileVerdict::kMixed;
-  }
   bool opaque() const override { return true; }
   std::string to_string() const override {
     std::vector<std::string> arguments;

@@ -20,9 +20,6 @@ class FullNode : public MaskNode {
              std::vector<Band>& out) const override {
     out.push_back(within);
   }
-  TileVerdict classify(int64_t, int64_t, TokenRange, TokenRange) const override {
-    return TileVerdict::kFull;
-  }
   std::string to_string() const override { return "full"; }
   bool equals(const MaskNode&) const override { return true; }
   size_t hash() const override { return 1; }
@@ -32,9 +29,6 @@ class NoneNode : public MaskNode {
  public:
   bool allows(int64_t, int64_t, int64_t, int64_t) const override { return false; }
   void bands(int64_t, int64_t, const Band&, MaskBound, std::vector<Band>&) const override {}
-  TileVerdict classify(int64_t, int64_t, TokenRange, TokenRange) const override {
-    return TileVerdict::kEmpty;
-  }
   std::string to_string() const override { return "none"; }
   bool equals(const MaskNode&) const override { return true; }
   size_t hash() const override { return 2; }
@@ -46,10 +40,6 @@ class CausalNode : public MaskNode {
   void bands(int64_t, int64_t, const Band& within, MaskBound,
              std::vector<Band>& out) const override {
     append_common(within, diagonals(within, -Band::kUnbounded, 1), out);
-  }
-  TileVerdict classify(int64_t, int64_t, TokenRange queries, TokenRange keys) const override {
-    if (keys.end - 1 <= queries.begin) return TileVerdict::kFull;
-    return keys.begin < queries.end ? TileVerdict::kMixed : TileVerdict::kEmpty;
   }
   std::string to_string() const override { return "causal"; }
   bool equals(const MaskNode&) const override { return true; }
@@ -69,12 +59,6 @@ class WindowNode : public MaskNode {
   void bands(int64_t, int64_t, const Band& within, MaskBound,
              std::vector<Band>& out) const override {
     append_common(within, diagonals(within, diag_begin_, diag_end_), out);
-  }
-  TileVerdict classify(int64_t, int64_t, TokenRange queries, TokenRange keys) const override {
-    const int64_t lowest = keys.begin - (queries.end - 1);  // kv - q over the rectangle
-    const int64_t highest = keys.end - 1 - queries.begin;
-    if (highest < diag_begin_ || lowest >= diag_end_) return TileVerdict::kEmpty;
-    return lowest >= diag_begin_ && highest < diag_end_ ? TileVerdict::kFull : TileVerdict::kMixed;
   }
   std::string to_string() const override {
     std::vector<std::string> sides;
@@ -109,12 +93,6 @@ class ChunkedNode : public MaskNode {
       append_common(within, {.queries = tokens, .keys = tokens}, out);
     }
   }
-  TileVerdict classify(int64_t, int64_t, TokenRange queries, TokenRange keys) const override {
-    const TokenRange q_chunks{chunk(queries.begin), chunk(queries.end - 1) + 1};
-    const TokenRange kv_chunks{chunk(keys.begin), chunk(keys.end - 1) + 1};
-    if (disjoint(q_chunks, kv_chunks)) return TileVerdict::kEmpty;
-    return q_chunks.size() == 1 && q_chunks == kv_chunks ? TileVerdict::kFull : TileVerdict::kMixed;
-  }
   std::string to_string() const override { return c10::str("chunked(size=", size_, ")"); }
   bool equals(const MaskNode& other) const override {
     return size_ == static_cast<const ChunkedNode&>(other).size_;
@@ -138,10 +116,6 @@ class FirstTokensNode : public MaskNode {
   void bands(int64_t, int64_t, const Band& within, MaskBound,
              std::vector<Band>& out) const override {
     append_common(within, {.queries = within.queries, .keys = {kAllTokens.begin, n_}}, out);
-  }
-  TileVerdict classify(int64_t, int64_t, TokenRange, TokenRange keys) const override {
-    if (keys.end <= n_) return TileVerdict::kFull;
-    return keys.begin < n_ ? TileVerdict::kMixed : TileVerdict::kEmpty;
   }
   std::string to_string() const override { return c10::str("first_tokens(n=", n_, ")"); }
   bool equals(const MaskNode& other) const override {

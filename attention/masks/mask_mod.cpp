@@ -48,15 +48,6 @@ void set_bits(uint64_t* words, int64_t begin, int64_t end) {
   }
 }
 
-void fill_tile(const MaskMod& rule, int64_t b, int64_t h, TokenRange queries, TokenRange keys,
-               const BlockSize& block, uint64_t* words) {
-  const int64_t words_per_row = num_words(block.kv);
-  std::fill(words, words + block.q * words_per_row, 0);
-  for (int64_t q = queries.begin; q < queries.end; ++q, words += words_per_row) {
-    rule.node().fill_row(b, h, q, keys, words);
-  }
-}
-
 void MaskNode::fill_row(int64_t b, int64_t h, int64_t q, TokenRange keys, uint64_t* bits) const {
   std::fill(bits, bits + num_words(keys.size()), 0);
   std::vector<Band> row;
@@ -99,7 +90,17 @@ TileVerdict MaskMod::classify(int64_t b, int64_t h, TokenRange queries, TokenRan
   check_covered(*this, b, h);
   check_covered(*this, "queries", queries, covered_queries());
   check_covered(*this, "keys", keys, covered_keys());
-  return node_->classify(b, h, queries, keys);
+  const Band tile{.queries = queries, .keys = keys};
+  std::vector<Band> bands;
+  node_->bands(b, h, tile, MaskBound::kPossible, bands);
+  if (bands.empty()) return TileVerdict::kEmpty;
+  if (node_->opaque()) {
+    bands.clear();
+    node_->bands(b, h, tile, MaskBound::kCertain, bands);
+  }
+  std::vector<Band> missing;
+  subtract(tile, std::move(bands), missing);
+  return missing.empty() ? TileVerdict::kFull : TileVerdict::kMixed;
 }
 
 int64_t MaskMod::batch_size() const { return node_->batch_size(); }

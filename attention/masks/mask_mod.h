@@ -52,7 +52,8 @@ class MaskMod {
   // only for a rule that holds a mask_fn.
   RangeSet allowed_keys(int64_t b, int64_t h, int64_t q, TokenRange keys) const;
 
-  // Verdict over all pairs (q in queries, kv in keys), in O(1) or O(log documents).
+  // Verdict over all pairs (q in queries, kv in keys), from the rule's bands in that rectangle. A
+  // rule that holds a mask_fn may answer kMixed where another verdict would be exact.
   TileVerdict classify(int64_t b, int64_t h, TokenRange queries, TokenRange keys) const;
 
   // Number of batch rows / heads the rule distinguishes; 1 means that it is the same for all.

@@ -1,8 +1,7 @@
 // MaskNode: one node of a rule's expression tree. Internal to attention/; users hold a MaskMod.
 //
-// A new leaf is one class that answers three questions about the same set of pairs (the element,
-// the bands, the verdict of a rectangle) and says who it is (print, equality, hash). See README.md
-// for an example. A rule that holds a mask_fn is opaque: its bands are bounds only, and what lies
+// A new leaf is one class that answers two questions about the same set of pairs (the element, the
+// bands) and says who it is (print, equality, hash). See README.md for an example. A rule that holds a mask_fn is opaque: its bands are bounds only, and what lies
 // between the bounds is asked row by row.
 #pragma once
 
@@ -10,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "attention/block_mask/block_mask.h"
 #include "attention/masks/mask_bands.h"
 #include "attention/masks/mask_mod.h"
 
@@ -42,9 +40,6 @@ class MaskNode {
   virtual void bands(int64_t b, int64_t h, const Band& within, MaskBound bound,
                      std::vector<Band>& out) const = 0;
 
-  // Verdict over a non-empty rectangle.
-  virtual TileVerdict classify(int64_t b, int64_t h, TokenRange queries, TokenRange keys) const = 0;
-
   // Overwrites bits 0 to keys.size() of `bits` with the allowed keys of query q; the rest of the
   // last word becomes zero.
   virtual void fill_row(int64_t b, int64_t h, int64_t q, TokenRange keys, uint64_t* bits) const;
@@ -67,11 +62,6 @@ class MaskNode {
 };
 
 inline int64_t num_words(int64_t num_bits) { return (num_bits + 63) / 64; }
-
-// Overwrites a bit tile (block.q rows of num_words(block.kv) words) with what the rule allows in a
-// rectangle of at most one block; other bits become zero.
-void fill_tile(const MaskMod& rule, int64_t b, int64_t h, TokenRange queries, TokenRange keys,
-               const BlockSize& block, uint64_t* words);
 
 // Sets bits [begin, end).
 void set_bits(uint64_t* words, int64_t begin, int64_t end);

@@ -134,15 +134,6 @@ class AndNode : public ListNode {
     if (!opaque()) return MaskNode::fill_row(b, h, q, keys, bits);
     join_rows(b, h, q, keys, bits, [](uint64_t x, uint64_t y) { return x & y; });
   }
-  TileVerdict classify(int64_t b, int64_t h, TokenRange queries, TokenRange keys) const override {
-    TileVerdict verdict = TileVerdict::kFull;
-    for (const MaskMod& rule : rules()) {
-      const TileVerdict own = rule.node().classify(b, h, queries, keys);
-      if (own == TileVerdict::kEmpty) return own;
-      if (own == TileVerdict::kMixed) verdict = own;
-    }
-    return verdict;
-  }
   std::string to_string() const override { return join(" & "); }
   MaskPrecedence precedence() const override { return MaskPrecedence::kAnd; }
   size_t hash() const override { return hash_rules(4); }
@@ -163,15 +154,6 @@ class OrNode : public ListNode {
   void fill_row(int64_t b, int64_t h, int64_t q, TokenRange keys, uint64_t* bits) const override {
     if (!opaque()) return MaskNode::fill_row(b, h, q, keys, bits);
     join_rows(b, h, q, keys, bits, [](uint64_t x, uint64_t y) { return x | y; });
-  }
-  TileVerdict classify(int64_t b, int64_t h, TokenRange queries, TokenRange keys) const override {
-    TileVerdict verdict = TileVerdict::kEmpty;
-    for (const MaskMod& rule : rules()) {
-      const TileVerdict own = rule.node().classify(b, h, queries, keys);
-      if (own == TileVerdict::kFull) return own;
-      if (own == TileVerdict::kMixed) verdict = own;
-    }
-    return verdict;
   }
   std::string to_string() const override { return join(" | "); }
   MaskPrecedence precedence() const override { return MaskPrecedence::kOr; }
@@ -196,17 +178,6 @@ class NotNode : public MaskNode {
     const int64_t words = num_words(keys.size());
     for (int64_t w = 0; w < words; ++w) bits[w] = ~bits[w];
     if (keys.size() % 64 != 0) bits[words - 1] &= (uint64_t{1} << keys.size() % 64) - 1;
-  }
-  TileVerdict classify(int64_t b, int64_t h, TokenRange queries, TokenRange keys) const override {
-    switch (rule_.node().classify(b, h, queries, keys)) {
-      case TileVerdict::kEmpty:
-        return TileVerdict::kFull;
-      case TileVerdict::kFull:
-        return TileVerdict::kEmpty;
-      case TileVerdict::kMixed:
-        break;
-    }
-    return TileVerdict::kMixed;
   }
   bool opaque() const override { return rule_.node().opaque(); }
   int64_t batch_size() const override { return rule_.batch_size(); }
@@ -239,9 +210,6 @@ class OffsetNode : public MaskNode {
   }
   void fill_row(int64_t b, int64_t h, int64_t q, TokenRange keys, uint64_t* bits) const override {
     rule_.node().fill_row(b, h, q + q_, shifted(keys, kv_), bits);
-  }
-  TileVerdict classify(int64_t b, int64_t h, TokenRange queries, TokenRange keys) const override {
-    return rule_.node().classify(b, h, shifted(queries, q_), shifted(keys, kv_));
   }
   bool opaque() const override { return rule_.node().opaque(); }
   int64_t batch_size() const override { return rule_.batch_size(); }

@@ -25,12 +25,6 @@ class PrefixLmNode : public MaskNode {
     append_common(within, {.queries = within.queries, .keys = prefix}, out);
     append_common(within, {.queries = within.queries, .keys = suffix, .diag_end = 1}, out);
   }
-  TileVerdict classify(int64_t b, int64_t, TokenRange queries, TokenRange keys) const override {
-    const int64_t length = batch_row(lengths_B_, b);
-    if (keys.end - 1 <= queries.begin || keys.end <= length) return TileVerdict::kFull;
-    const bool some = keys.begin < queries.end || keys.begin < length;
-    return some ? TileVerdict::kMixed : TileVerdict::kEmpty;
-  }
   int64_t batch_size() const override { return static_cast<int64_t>(lengths_B_.size()); }
   std::string to_string() const override { return "prefix_lm"; }
   bool equals(const MaskNode& other) const override {
@@ -105,12 +99,6 @@ class KeyPaddingNode : public MaskNode {
       append_common(within, {.queries = within.queries, .keys = run->tokens}, out);
     }
   }
-  TileVerdict classify(int64_t b, int64_t, TokenRange, TokenRange keys) const override {
-    const std::vector<IdRun>& runs = batch_row(rows_, b);
-    const auto run = first_run_after(runs, keys.begin);
-    if (run == runs.end() || run->tokens.begin >= keys.end) return TileVerdict::kEmpty;
-    return contains(run->tokens, keys) ? TileVerdict::kFull : TileVerdict::kMixed;
-  }
   int64_t batch_size() const override { return static_cast<int64_t>(rows_.size()); }
   TokenRange covered_keys() const override { return {0, num_tokens_}; }
   std::string to_string() const override { return "key_padding"; }
@@ -148,17 +136,6 @@ class BlockIdsNode : public MaskNode {
         append_common(within, {.queries = run->tokens, .keys = runs[other].tokens}, out);
       }
     }
-  }
-  TileVerdict classify(int64_t b, int64_t, TokenRange queries, TokenRange keys) const override {
-    const std::vector<IdRun>& runs = batch_row(rows_, b);
-    const auto q_run = first_run_after(runs, queries.begin);
-    const auto kv_run = first_run_after(runs, keys.begin);
-    if (q_run == runs.end() || q_run->tokens.begin >= queries.end) return TileVerdict::kEmpty;
-    if (kv_run == runs.end() || kv_run->tokens.begin >= keys.end) return TileVerdict::kEmpty;
-    if (!contains(q_run->tokens, queries) || !contains(kv_run->tokens, keys)) {
-      return TileVerdict::kMixed;
-    }
-    return q_run->id == kv_run->id ? TileVerdict::kFull : TileVerdict::kEmpty;
   }
   int64_t batch_size() const override { return static_cast<int64_t>(rows_.size()); }
   TokenRange covered_queries() const override { return {0, num_tokens_}; }

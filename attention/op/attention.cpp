@@ -5,8 +5,8 @@
 
 #include <cmath>
 
+#include "attention/op/backend.h"
 #include "attention/op/capabilities.h"
-#include "attention/registry/registry.h"
 
 namespace tessera {
 

@@ -6,53 +6,14 @@
 #include <algorithm>
 #include <cctype>
 
+#include "attention/backends/eager_attention.h"
+#include "attention/backends/flex/flex_attention.h"
+#include "attention/backends/sdpa_attention.h"
 #include "attention/registry/attention_choice.h"
 
 namespace tessera {
 
 namespace {
-
-using enum AttentionFeature;
-
-void add_eager(AttentionRegistry& registry) {
-  registry.add({.name = "eager",
-                .description = "plain tensor operations on the dense mask, float64-capable oracle",
-                .function = eager_attention,
-                .capabilities = {.features = all_attention_features()}});
-}
-
-void add_flex(AttentionRegistry& registry) {
-  registry.add(
-      {.name = "flex",
-       .description = "block-sparse kernels on the CPU; time follows the live tiles",
-       .function =
-           [](const at::Tensor& q_BTHD, const at::Tensor& k_BSKD, const at::Tensor& v_BSKE,
-              const BlockMask& mask, const AttentionOptions& options) {
-             return flex_attention(q_BTHD, k_BSKD, v_BSKE, mask, options,
-                                   options.typed<FlexArgs>());
-           },
-       .capabilities = {.dtypes = {at::kFloat, at::kBFloat16, at::kHalf},
-                        .devices = {at::kCPU},
-                        .features = {kSoftCap, kSinks, kBias, kAlibi, kReturnLse, kValueDim,
-                                     kGradient, kBiasGradient},
-                        .reasons = {{kReturnWeights, "the weights never exist as a whole"},
-                                    {kAlibiGradient, "slopes are constants to its kernels"}}},
-       .signature = AttentionSignature::of<FlexArgs>({{"bf16_products", &FlexArgs::bf16_products}}),
-       .aliases = {"flex_attention", "flash_attention_2"}});
-}
-
-void add_sdpa(AttentionRegistry& registry) {
-  const char* const reason = "LibTorch's scaled_dot_product_attention cannot do it";
-  registry.add({.name = "sdpa",
-                .description = "LibTorch's scaled_dot_product_attention with an additive mask",
-                .function = sdpa_attention,
-                .capabilities = {.features = {kBias, kValueDim, kGradient, kBiasGradient},
-                                 .reasons = {{kSoftCap, reason},
-                                             {kSinks, reason},
-                                             {kAlibi, reason},
-                                             {kReturnLse, reason},
-                                             {kReturnWeights, reason}}}});
-}
 
 void check_word(const std::string& name) {
   const bool is_word = std::all_of(
@@ -76,9 +37,9 @@ const AttentionChoice* choice_for(const std::vector<AttentionChoice>& choices,
 
 AttentionRegistry AttentionRegistry::with_builtins() {
   AttentionRegistry registry;
-  add_eager(registry);
-  add_flex(registry);
-  add_sdpa(registry);
+  registry.add(eager_backend());
+  registry.add(flex_backend());
+  registry.add(sdpa_backend());
   return registry;
 }
 

@@ -12,30 +12,10 @@
 #include <vector>
 
 #include "attention/op/attention.h"
-#include "attention/op/attention_args.h"
 #include "attention/op/attention_watch.h"
-#include "attention/op/capabilities.h"
+#include "attention/op/backend.h"
 
 namespace tessera {
-
-struct AttentionBackend {
-  std::string name;           // letters, digits and "_"
-  std::string description{};  // one line, for listings and the start banner
-  AttentionFn function;
-  std::string mask_form = "block";  // how its masks are built, a name in a MaskRegistry
-  AttentionCapabilities capabilities{};
-  AttentionSignature signature{};      // the arguments it takes besides AttentionOptions
-  std::vector<std::string> aliases{};  // other names for it
-};
-
-// What an AttentionOp is made of.
-struct AttentionBinding {
-  std::shared_ptr<const AttentionBackend> backend;
-  AttentionArgs args{};   // given when it was made
-  std::any typed_args{};  // the backend's struct made of them
-  std::vector<std::shared_ptr<const AttentionBackend>> registered{};  // to name others that can
-  std::shared_ptr<AttentionWatch> watch{};
-};
 
 class AttentionRegistry {
  public:
@@ -76,30 +56,5 @@ class AttentionRegistry {
   std::vector<std::shared_ptr<const AttentionBackend>> backends_;
   std::shared_ptr<AttentionWatch> watch_;
 };
-
-// The functions behind the built-in names; called through an AttentionOp, which checks inputs
-// and capabilities. eager is the slow, obvious oracle: plain tensor operations on the dense mask.
-AttentionOutput eager_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
-                                const at::Tensor& v_BSKE, const BlockMask& mask,
-                                const AttentionOptions& options);
-
-struct FlexArgs {
-  // Multiply bfloat16 inputs as they are where the processor has instructions for it (AMX), which
-  // rounds probabilities and score gradients to bfloat16. Otherwise, and on other processors, they
-  // are computed as float32: a precision that does not depend on the processor.
-  bool bf16_products = true;
-};
-
-// Block-sparse attention on the CPU, forward and backward; scores and sums are float32. Skips tiles
-// without a pair; results do not depend on the number of threads.
-AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
-                               const at::Tensor& v_BSKE, const BlockMask& mask,
-                               const AttentionOptions& options, const FlexArgs& args = {});
-
-// LibTorch's scaled_dot_product_attention. Passes no tensor when the mask is exactly full or
-// causal, otherwise the mask's additive form.
-AttentionOutput sdpa_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
-                               const at::Tensor& v_BSKE, const BlockMask& mask,
-                               const AttentionOptions& options);
 
 }  // namespace tessera

@@ -1,13 +1,14 @@
 // Flex attention as an autograd function and a backend.
 //
 // Shape legend: as in attention.h.
+#include "attention/backends/flex/flex_attention.h"
+
 #include <ATen/TensorOperators.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 
 #include "attention/backends/flex/flex_passes.h"
-#include "attention/registry/registry.h"
 
 namespace tessera {
 
@@ -116,6 +117,27 @@ AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSK
                                                mask)};
   if (options.return_lse) output.lse_BHT = results[1];
   return output;
+}
+
+AttentionBackend flex_backend() {
+  using enum AttentionFeature;
+  const auto function = [](const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
+                           const at::Tensor& v_BSKE, const BlockMask& mask,
+                           const AttentionOptions& options) {
+    return flex_attention(q_BTHD, k_BSKD, v_BSKE, mask, options, options.typed<FlexArgs>());
+  };
+  return {
+      .name = "flex",
+      .description = "block-sparse kernels on the CPU; time follows the live tiles",
+      .function = function,
+      .capabilities = {.dtypes = {at::kFloat, at::kBFloat16, at::kHalf},
+                       .devices = {at::kCPU},
+                       .features = {kSoftCap, kSinks, kBias, kAlibi, kReturnLse, kValueDim,
+                                    kGradient, kBiasGradient},
+                       .reasons = {{kReturnWeights, "the weights never exist as a whole"},
+                                   {kAlibiGradient, "slopes are constants to its kernels"}}},
+      .signature = AttentionSignature::of<FlexArgs>({{"bf16_products", &FlexArgs::bf16_products}}),
+      .aliases = {"flex_attention", "flash_attention_2"}};
 }
 
 }  // namespace tessera

@@ -1,6 +1,7 @@
 // A custom attention with an argument and a mask form of its own, as a shared library.
 #include <ATen/TensorOperators.h>
 
+#include "attention/backends/flex/flex_attention.h"
 #include "models/extension.h"
 
 namespace {
