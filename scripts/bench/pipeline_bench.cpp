@@ -15,6 +15,7 @@
 #include "parallel/pipeline/schedules/simulate_schedule.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/step/pipeline_passes.h"
+#include "trainer/step/rank_model.h"
 
 namespace {
 
@@ -63,20 +64,19 @@ Measured measure(const pipeline::PipelinePlan& plan, const Llama3Config& config,
                                             std::vector<RankTimes>(kRanks));
   testing::run_ranks(kRanks, [&](const World& world) {
     const AttentionOp attention = AttentionRegistry::with_builtins().make("flex");
-    const MakePart make = [&](const ModelPlacement& placement) {
+    const MakeModel make = [&](const ModelPlacement& placement) {
       return std::make_unique<Llama3>(config, attention, placement);
     };
-    PipelineParts parts = make_pipeline_parts(plan, world.rank(), {}, make);
-    ParameterStore parameters(parts.blocks(), {.reduce_at_end = true}, 1);
     const ByteTokenizer tokenizer;
-    PipelinePasses passes(parts, plan.execution, parameters,
-                          MaskBuilder(tokenizer, create_block_mask), world.all());
+    RankModel model({.mesh = DeviceMesh(world, {.pp = kRanks}), .pipeline = plan, .seed = 1}, make);
+    model.materialise(tokenizer, create_block_mask);
+    auto& passes = dynamic_cast<PipelinePasses&>(model.passes());
     const Batch batch =
         random_batch(arguments.num_microbatches, arguments.seq_len, config.vocab_size);
     for (std::vector<RankTimes>& step : steps) {  // the first one warms up
       RankTimes& times = step[static_cast<size_t>(world.rank())];
       passes.runtime().record_times(&times);
-      parameters.zero_gradients();
+      model.parameters().zero_gradients();
       world.all().barrier();
       passes.run({batch}, 1e-3);
     }

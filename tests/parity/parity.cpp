@@ -9,9 +9,8 @@
 
 #include "attention/registry/registry.h"
 #include "data/loader/packing.h"
-#include "parallel/activation_checkpoint.h"
 #include "tests/support/run_ranks.h"
-#include "trainer/step/pipeline_passes.h"
+#include "trainer/step/rank_model.h"
 #include "trainer/step/training_step.h"
 
 namespace tessera::testing {
@@ -91,65 +90,40 @@ pipeline::PipelinePlan pipeline_plan(const ParityProblem& problem, const ParityL
                                   .own = layout.own_schedule});
 }
 
-// What one rank trains: all of the model, as a pipeline of one stage where pp is 1.
-class RankTraining {
- public:
-  RankTraining(const DeviceMesh& mesh, const ParityLayout& layout, const ParityProblem& problem) {
-    const MakePart make = [&](const ModelPlacement& placement) {
-      return make_model(problem, placement);
-    };
-    const ModelPlacement base{.tensor = TensorParallel(mesh.tp(), layout.sequence_parallel)};
-    const bool is_pipeline = layout.dims.pp > 1;
-    const ParameterStoreOptions options{.master_dtype = problem.dtype,
-                                        .compute_dtype = problem.dtype,
-                                        .reshard_after_forward = layout.reshard_after_forward,
-                                        .reduce_at_end = is_pipeline,
-                                        .sum_whole_gradients_over_tensor = layout.sequence_parallel,
-                                        .bucket_bytes = 20000};
-    const ParameterGroups groups{
-        .shard = mesh.shard(), .replicate = mesh.replicate(), .tensor = mesh.tp()};
-    const ContextParallel context(mesh.cp(), layout.balancer, layout.method);
-    const MaskBuilder masked(tokenizer_, layout.create_mask_fn, context);
-    std::optional<pipeline::PipelinePlan> plan;
-    if (is_pipeline) plan = pipeline_plan(problem, layout);
-    parts_ = make_model_parts(plan, mesh.pp().rank(), base, make);
-    wrap_attention(parts_, context);
-    checkpoint_every_nth_layer(parts_.blocks(), layout.recompute_every);
-    parameters_ = std::make_unique<ParameterStore>(parts_.blocks(), options, kSeed, groups);
-    if (plan) share_tied_gradients(*plan, mesh, make, *parameters_);
-    const TrainingStepOptions step_options{.max_norm = 1.0, .adamw = {}};
-    step_ =
-        std::make_unique<TrainingStep>(make_passes(plan, parts_, *parameters_, masked, mesh.pp()),
-                                       *parameters_, step_options, mesh);
-  }
-
-  ParameterStore& parameters() { return *parameters_; }
-  TrainingStep& step() { return *step_; }
-
- private:
-  static constexpr uint64_t kSeed = 3;
-  ByteTokenizer tokenizer_;
-  PipelineParts parts_;
-  std::unique_ptr<ParameterStore> parameters_;
-  std::unique_ptr<TrainingStep> step_;
-};
+RankModelOptions rank_options(const DeviceMesh& mesh, const ParityLayout& layout,
+                              const ParityProblem& problem) {
+  RankModelOptions options{.mesh = mesh,
+                           .sequence_parallel = layout.sequence_parallel,
+                           .context = {mesh.cp(), layout.balancer, layout.method},
+                           .recompute_every_nth_layer = layout.recompute_every,
+                           .parameters = {.master_dtype = problem.dtype,
+                                          .compute_dtype = problem.dtype,
+                                          .reshard_after_forward = layout.reshard_after_forward,
+                                          .bucket_bytes = 20000},
+                           .seed = 3};
+  if (layout.dims.pp > 1) options.pipeline = pipeline_plan(problem, layout);
+  return options;
+}
 
 ParityRun train_one_rank(const World& world, const ParityLayout& layout,
                          const ParityProblem& problem) {
   const DeviceMesh mesh(world, layout.dims);
-  RankTraining training(mesh, layout, problem);
-  const ParameterStore& parameters = training.parameters();
+  const ByteTokenizer tokenizer;
+  RankModel model(rank_options(mesh, layout, problem),
+                  [&](const ModelPlacement& placement) { return make_model(problem, placement); });
+  model.materialise(tokenizer, layout.create_mask_fn);
+  TrainingStep training(model, {.max_norm = 1.0, .adamw = {}});
+  const ParameterStore& parameters = model.parameters();
   const auto wholes = [&](const at::Tensor& flat) {
     return whole_tensors(parameters.named(flat), problem, mesh);
   };
 
   ParityRun run;
   run.initial_weights = wholes(parameters.masters());
-  training.step().accumulate_gradients(microbatches_of(problem, layout, mesh, 0));
+  training.accumulate_gradients(microbatches_of(problem, layout, mesh, 0));
   run.gradients = wholes(parameters.gradients());
   for (int64_t s = 0; s < problem.num_steps; ++s) {
-    const StepResult result =
-        training.step().run(microbatches_of(problem, layout, mesh, s), problem.lr);
+    const StepResult result = training.run(microbatches_of(problem, layout, mesh, s), problem.lr);
     run.losses.push_back(result.loss);
     run.max_losses.push_back(result.max_loss);
     run.grad_norms.push_back(result.grad_norm);

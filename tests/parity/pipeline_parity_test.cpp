@@ -15,6 +15,7 @@
 #include "tests/parity/parity.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/step/pipeline_passes.h"
+#include "trainer/step/rank_model.h"
 #include "trainer/step/training_step.h"
 
 namespace tessera::testing {
@@ -195,23 +196,25 @@ TEST(PipelineParity, SplitMasksOfAWholeBatchGiveTheSame) {
       {.num_ranks = 2, .num_layers = problem.model.n_layers, .num_microbatches = 3});
   const Batch batch = parity_rows(problem, 0, problem.num_rows);
   run_ranks(2, [&](const World& world) {
-    const MakePart make = [&](const ModelPlacement& placement) {
+    const MakeModel make = [&](const ModelPlacement& placement) {
       return std::make_unique<Llama3>(problem.model,
                                       AttentionRegistry::with_builtins().make("eager"), placement);
     };
-    PipelineParts parts = make_pipeline_parts(plan, world.rank(), {}, make);
-    ParameterStore parameters(
-        parts.blocks(),
-        {.master_dtype = at::kDouble, .compute_dtype = at::kDouble, .reduce_at_end = true}, 1);
     const ByteTokenizer tokenizer;
-    PipelinePasses passes(parts, plan.execution, parameters,
-                          MaskBuilder(tokenizer, create_block_mask), world.all());
+    RankModel model({.mesh = DeviceMesh(world, {.pp = 2}),
+                     .pipeline = plan,
+                     .parameters = {.master_dtype = at::kDouble, .compute_dtype = at::kDouble},
+                     .seed = 1},
+                    make);
+    model.materialise(tokenizer, create_block_mask);
+    ParameterStore& parameters = model.parameters();
+    auto& passes = dynamic_cast<PipelinePasses&>(model.passes());
     parameters.zero_gradients();
     passes.run({batch}, 1.0);
     const at::Tensor expected = parameters.gradients().clone();
 
     const AttentionMasks whole =
-        parts.models[0]->get_attention_masks(create_block_mask, batch, tokenizer, {});
+        model.front().get_attention_masks(create_block_mask, batch, tokenizer, {});
     EXPECT_EQ(whole.at("global").shape().batch, problem.num_rows);
     const std::vector<int64_t> sizes = pipeline::microbatch_sizes(problem.num_rows, 3);
     const std::vector<AttentionMasks> masks = whole.split(sizes);

@@ -7,7 +7,7 @@
 
 #include "models/llama3/hf.h"
 #include "parallel/comm/together.h"
-#include "trainer/job/job_parts.h"
+#include "trainer/support/device.h"
 
 namespace tessera {
 namespace {

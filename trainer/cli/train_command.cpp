@@ -6,8 +6,8 @@
 #include "configs/load_config.h"
 #include "trainer/cli/commands.h"
 #include "trainer/job/interrupt.h"
-#include "trainer/job/job_parts.h"
 #include "trainer/job/train_job.h"
+#include "trainer/support/device.h"
 
 namespace tessera {
 
@@ -27,7 +27,7 @@ Environment environment_of(const RankFlags& flags) {
 void set_torch_log(const Environment& environment) {
   if (wants_torch_log()) {
     c10::initLogging();
-  } else if (choose_device(environment).is_cpu()) {
+  } else if (choose_device(environment.local_rank).is_cpu()) {
     FLAGS_caffe2_log_level = c10::GLOG_FATAL;
   }
 }

@@ -18,7 +18,7 @@ PipelineEstimate pipeline_of(const PlannedJob& job) {
   return {.schedule = schedule.name,
           .num_microbatches = schedule.num_microbatches,
           .rank = rank,
-          .stages = job.parts.stages,
+          .stages = job.rank.stages().stages,
           .peak_live = pipeline::peak_live_microbatches(schedule)[static_cast<size_t>(rank)],
           .idle_share = pipeline::simulate_schedule(schedule).idle_share};
 }
@@ -43,7 +43,7 @@ int64_t rank_at(const ParallelDims& dims, int64_t pipeline_rank, int64_t context
 RankEstimate estimate_planned(const PlannedJob& job, const DocumentRows& documents) {
   RankEstimate result{.context = use_as_configured(job, documents)};
   const ShardedStepBytes sharded = sharded_bytes(job);
-  result.estimate = {.model = job.parts.models.front()->description(),
+  result.estimate = {.model = job.rank.front().description(),
                      .layout = job.layout,
                      .rank = job.mesh.world().rank(),
                      .num_parameters = job.llama().num_parameters(),

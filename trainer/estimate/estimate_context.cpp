@@ -84,7 +84,7 @@ KvSizes sizes_of(const PlannedJob& job) {
           .kv_heads = llama.n_kv_heads / job.layout.dims.tp,
           .key_dim = llama.head_dim,
           .value_dim = llama.head_dim,
-          .element_size = job.compute_bytes};
+          .element_size = job.compute_bytes()};
 }
 
 HeadExchange heads_of(const PlannedJob& job) {

@@ -18,7 +18,7 @@ struct LossMemory {
 LossMemory loss_memory(const PlannedJob& job) {
   if (!job.has_loss()) return {};
   const LossSizes sizes = loss_sizes(job);
-  const int64_t e = job.compute_bytes, f = job.statistic_bytes();
+  const int64_t e = job.compute_bytes(), f = job.statistic_bytes();
   const int64_t dim = job.llama().dim;
   const bool is_cast = e != f;
   const int64_t chunk = sizes.chunk * sizes.columns * (is_cast ? 2 * e + 2 * f : 2 * f);
@@ -82,15 +82,15 @@ std::vector<NamedBytes> memory_of_job(const PlannedJob& job, const ShardedStepBy
                                       const ContextUse& context) {
   const LossMemory loss = loss_memory(job);
   const LayersMemory layers = layers_memory(job, context, loss.held);
-  const bool has_copies = job.options.compute_dtype != job.options.master_dtype;
+  const bool has_copies = job.options().compute_dtype != job.options().master_dtype;
   const bool is_pipeline = job.layout.pipeline.has_value();
   const int64_t numel = sharded.shard_numel;
   constexpr int64_t kStepCount = 4;  // AdamW's, a float32
   std::vector<NamedBytes> memory = {
-      {"parameters", numel * job.master_bytes, "masters, " + job.config.training.dtype},
-      {"gradients", numel * job.master_bytes, "of this rank's part"},
-      {"optimizer", 2 * numel * job.master_bytes + kStepCount, "AdamW's two moments"},
-      {"compute copies", has_copies ? numel * job.compute_bytes : 0,
+      {"parameters", numel * job.master_bytes(), "masters, " + job.config.training.dtype},
+      {"gradients", numel * job.master_bytes(), "of this rank's part"},
+      {"optimizer", 2 * numel * job.master_bytes() + kStepCount, "AdamW's two moments"},
+      {"compute copies", has_copies ? numel * job.compute_bytes() : 0,
        job.config.training.mixed_precision_param},
       {"whole units", sharded.transient_peak,
        is_pipeline ? "FSDP: gathered, and gradients of all microbatches"
@@ -100,7 +100,7 @@ std::vector<NamedBytes> memory_of_job(const PlannedJob& job, const ShardedStepBy
       {"loss", is_pipeline ? loss.work : loss.held + loss.work,
        job.has_loss() ? "logits of a chunk, gradients of head and hidden states"
                       : "on the last stage"},
-      {"messages", summed_over_tensor_numel(job) * job.master_bytes,
+      {"messages", summed_over_tensor_numel(job) * job.master_bytes(),
        "gradients of norms on their way over tensor ranks"},
   };
   if (is_pipeline) {

@@ -30,7 +30,7 @@ AxisTraffic tensor_traffic(const PlannedJob& job) {
   }
   const int64_t times = job.num_microbatches();
   const int64_t norms =
-      all_reduce_sent(summed_over_tensor_numel(job) * job.master_bytes, job.layout.dims.tp);
+      all_reduce_sent(summed_over_tensor_numel(job) * job.master_bytes(), job.layout.dims.tp);
   return {.axis = "tensor",
           .num_ranks = job.layout.dims.tp,
           .operations = {{"all-gather", times * layers.gather, "tokens"},
@@ -66,7 +66,7 @@ int64_t tied_gradients_sent(const PlannedJob& job) {
   int64_t sent = 0;
   for (const auto& [name, ranks] : tied_parameters(*job.layout.pipeline, job.make)) {
     if (!ranks.contains(job.mesh.pp().rank())) continue;
-    sent += all_reduce_sent(part_numel(job, name) * job.master_bytes,
+    sent += all_reduce_sent(part_numel(job, name) * job.master_bytes(),
                             static_cast<int64_t>(ranks.size()));
   }
   return sent;
@@ -110,21 +110,21 @@ AxisTraffic scalar_traffic(const PlannedJob& job) {
 }  // namespace
 
 ShardedStepBytes sharded_bytes(const PlannedJob& job) {
-  const int64_t num_in_flight = job.options.device.is_cpu() ? 0 : 1;
+  const int64_t num_in_flight = job.options().device.is_cpu() ? 0 : 1;
   return sharded_step_bytes(job.layouts, job.unit_events(),
                             {.num_shard_ranks = job.mesh.shard().size(),
                              .num_replicate_ranks = job.mesh.replicate().size(),
-                             .master_bytes = job.master_bytes,
-                             .compute_bytes = job.compute_bytes,
-                             .reshard_after_forward = job.options.reshard_after_forward,
-                             .reshard_last_block = job.options.reshard_last_block,
-                             .reduce_at_end = job.options.reduce_at_end,
+                             .master_bytes = job.master_bytes(),
+                             .compute_bytes = job.compute_bytes(),
+                             .reshard_after_forward = job.options().reshard_after_forward,
+                             .reshard_last_block = job.options().reshard_last_block,
+                             .reduce_at_end = job.options().reduce_at_end,
                              .num_reductions_in_flight = num_in_flight,
-                             .bucket_bytes = job.options.bucket_bytes});
+                             .bucket_bytes = job.options().bucket_bytes});
 }
 
 int64_t summed_over_tensor_numel(const PlannedJob& job) {
-  if (job.mesh.tp().size() == 1 || !job.options.sum_whole_gradients_over_tensor) return 0;
+  if (job.mesh.tp().size() == 1 || !job.options().sum_whole_gradients_over_tensor) return 0;
   int64_t numel = 0;
   for (size_t u = 0; u < job.blocks.size(); ++u) {
     for (size_t i = 0; i < job.blocks[u]->slots.size(); ++i) {

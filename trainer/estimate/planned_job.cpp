@@ -5,9 +5,6 @@
 
 #include <algorithm>
 
-#include "parallel/activation_checkpoint.h"
-#include "trainer/support/extensions.h"
-
 namespace tessera {
 namespace {
 
@@ -33,42 +30,36 @@ std::vector<UnitEvent> events_of(UnitEvent::Kind kind, const std::vector<int64_t
 
 }  // namespace
 
-PlannedJob::PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t rank,
-                       MakePart own_model)
+PlannedJob::PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t own_rank,
+                       MakeModel own_model)
     : config(job_config),
       layout(plan_layout(config, num_ranks)),
-      mesh(World::planned(rank, num_ranks), layout.dims),
-      options(parameter_store_options(config, at::kCPU)),
-      master_bytes(static_cast<int64_t>(c10::elementSize(options.master_dtype))),
-      compute_bytes(static_cast<int64_t>(c10::elementSize(options.compute_dtype))) {
-  build_model(std::move(own_model));
-  blocks = parts.blocks();
-  checkpoint_every_nth_layer(blocks, recompute_every_nth_layer(config));
-  layouts = shard_layouts(blocks, mesh.shard().size());
+      mesh(World::planned(own_rank, num_ranks), layout.dims),
+      registries(make_registries(config.experimental.custom_import)),
+      make(own_model ? std::move(own_model) : model_maker(config, at::kCPU, registries)),
+      weights(layout.dims.cp > 1 ? work_weights(*make({})) : WorkWeights{}),
+      rank(rank_model_options(config, layout, mesh, at::kCPU, weights), make),
+      create_mask_fn(mask_function(config, at::kCPU, registries, rank.front().mask_config())),
+      blocks(rank.blocks()),
+      layouts(shard_layouts(blocks, mesh.shard().size())) {
   describe_stages();
 }
 
-void PlannedJob::build_model(MakePart own_model) {
-  Registries registries = make_registries(config.experimental.custom_import);
-  ModelRequest request = model_request(config, at::kCPU);
-  request.mask_registry = registries.masks;
-  make = [request, attention = registries.attention](const ModelPlacement& placement) {
-    return make_model(request, attention, placement);
-  };
-  if (own_model) make = std::move(own_model);
-  const ModelPlacement placement = model_placement(config, mesh);
-  parts = make_model_parts(layout.pipeline, mesh.pp().rank(), placement, make);
-  if (layout.dims.cp > 1) weights = work_weights(*make(placement));
-  create_mask_fn = registries.masks.create_mask_fn(
-      registries.attention.mask_form(request.attention), parts.models.front()->mask_config());
+int64_t PlannedJob::master_bytes() const {
+  return static_cast<int64_t>(c10::elementSize(options().master_dtype));
+}
+
+int64_t PlannedJob::compute_bytes() const {
+  return static_cast<int64_t>(c10::elementSize(options().compute_dtype));
 }
 
 void PlannedJob::describe_stages() {
-  for (size_t i = 0; i < parts.models.size(); ++i) {
-    auto* model = dynamic_cast<Llama3*>(parts.models[i].get());
+  const StageModels& models = rank.stages();
+  for (size_t i = 0; i < models.models.size(); ++i) {
+    auto* model = dynamic_cast<Llama3*>(models.models[i].get());
     TORCH_CHECK(model != nullptr, "tessera estimate has no formulas for model ",
-                parts.models[i]->description(), "; expected llama3");
-    PlannedStage stage{.stage = parts.stages[i],
+                models.models[i]->description(), "; expected llama3");
+    PlannedStage stage{.stage = models.stages[i],
                        .model = model,
                        .part = {.num_layers = model->config().n_layers},
                        .units = units_of(model->blocks(), blocks),
@@ -99,12 +90,12 @@ Llama3Step PlannedJob::microbatch() const {
           .seq_len = row_tokens(),
           .tp = layout.dims.tp,
           .sequence_parallel = config.parallelism.enable_sequence_parallel,
-          .activation_bytes = compute_bytes,
+          .activation_bytes = compute_bytes(),
           .statistic_bytes = statistic_bytes()};
 }
 
 int64_t PlannedJob::hidden_bytes() const {
-  return compute_bytes *
+  return compute_bytes() *
          c10::multiply_integers(stages.front().model->hidden_shape(rows(), row_tokens()));
 }
 
@@ -141,8 +132,8 @@ std::vector<UnitEvent> PlannedJob::unit_events() const {
       add(Kind::kBackward, stages.front().uses);
       continue;
     }
-    const auto rank = static_cast<size_t>(mesh.pp().rank());
-    for (const pipeline::Action& action : layout.pipeline->execution.ranks[rank]) {
+    const auto pipeline_rank = static_cast<size_t>(mesh.pp().rank());
+    for (const pipeline::Action& action : layout.pipeline->execution.ranks[pipeline_rank]) {
       const auto stage = std::find_if(stages.begin(), stages.end(), [&](const PlannedStage& own) {
         return own.stage == action.stage;
       });

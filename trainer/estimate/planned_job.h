@@ -11,7 +11,7 @@
 #include "parallel/fsdp/step_bytes.h"
 #include "trainer/job/job_layout.h"
 #include "trainer/job/job_parts.h"
-#include "trainer/step/pipeline_parts.h"
+#include "trainer/step/rank_model.h"
 
 namespace tessera {
 
@@ -33,14 +33,15 @@ struct AttentionCalls {
 struct PlannedJob {
   // own_model: instead of the one that the configuration names, with as many layers. Throws
   // ConfigError for degrees that do not fit the ranks, c10::Error for models without formulas.
-  PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t rank, MakePart own_model = {});
+  PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t own_rank,
+             MakeModel own_model = {});
   PlannedJob(const PlannedJob&) = delete;
   PlannedJob& operator=(const PlannedJob&) = delete;
 
   const Llama3Config& llama() const { return stages.front().model->config(); }
   bool has_loss() const { return stages.back().part.head; }
   const PlannedStage& last_stage() const { return stages.back(); }
-  int64_t statistic_bytes() const { return options.compute_dtype == at::kDouble ? 8 : 4; }
+  int64_t statistic_bytes() const { return options().compute_dtype == at::kDouble ? 8 : 4; }
 
   // Microbatches as the model sees them: those of the pipeline where there is one.
   int64_t rows() const;                                                            // of each
@@ -52,21 +53,23 @@ struct PlannedJob {
   std::map<std::string, AttentionCalls> attention_calls() const;  // by mask, of all stages
   std::vector<UnitEvent> unit_events() const;                     // of a step
 
+  const ParameterStoreOptions& options() const { return rank.parameter_options(); }
+  int64_t master_bytes() const;
+  int64_t compute_bytes() const;
+
   const JobConfig& config;
   JobLayout layout;
   DeviceMesh mesh;
-  ParameterStoreOptions options;
-  int64_t master_bytes = 0, compute_bytes = 0;
-  CreateMaskFn create_mask_fn;
-  MakePart make;
-  PipelineParts parts;
+  Registries registries;
+  MakeModel make;
   WorkWeights weights;  // of the whole model's masks, with context parallelism
+  RankModel rank;
+  CreateMaskFn create_mask_fn;
   std::vector<Block*> blocks;
   std::vector<ShardLayout> layouts;
   std::vector<PlannedStage> stages;
 
  private:
-  void build_model(MakePart own_model);
   void describe_stages();
 };
 

@@ -1,30 +1,15 @@
 #include "trainer/job/job_parts.h"
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/util/Exception.h>
 
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <map>
-#include <set>
 #include <sstream>
+
+#include "trainer/support/device.h"
 
 namespace tessera {
 namespace {
-
-// The value of the first line "key : value" of a text file of the kernel's.
-std::string value_in_file(const std::string& path, const std::string& key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind(key, 0) != 0) continue;
-    const size_t begin = line.find_first_not_of(" \t", line.find(':') + 1);
-    return begin == std::string::npos ? "" : line.substr(begin);
-  }
-  return "";
-}
 
 std::string mask_description(const ModelSection& model) {
   if (!model.mask.empty()) return "mask " + model.mask;
@@ -52,32 +37,6 @@ std::string schedule_description(const LrScheduleOptions& options) {
 }
 
 }  // namespace
-
-at::Device choose_device(const Environment& environment) {
-  if (!at::hasCUDA()) return at::kCPU;
-  const auto num_devices = static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount());
-  TORCH_CHECK(environment.local_rank < num_devices, "local rank ", environment.local_rank,
-              ": expected a CUDA device for each rank of this machine, which shows ", num_devices);
-  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(environment.local_rank));
-}
-
-std::string device_name(at::Device device) {
-  if (device.is_cpu()) return value_in_file("/proc/cpuinfo", "model name");
-  std::set<std::string> names;
-  std::error_code no_such_folder;
-  for (const auto& card :
-       std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", no_such_folder)) {
-    names.insert(value_in_file(card.path() / "information", "Model"));
-  }
-  return names.size() == 1 ? *names.begin() : "";
-}
-
-at::ScalarType scalar_type(const std::string& name) {
-  if (name == "bfloat16") return at::kBFloat16;
-  if (name == "float16") return at::kHalf;
-  TORCH_INTERNAL_ASSERT(name == "float32", "validated configuration holds dtype ", name);
-  return at::kFloat;
-}
 
 std::string attention_backend(const JobConfig& config, at::Device device) {
   if (config.model.attention != "auto") return config.model.attention;
@@ -118,10 +77,6 @@ ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh
           weights};
 }
 
-ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh) {
-  return {.tensor = TensorParallel(mesh.tp(), config.parallelism.enable_sequence_parallel)};
-}
-
 ModelRequest model_request(const JobConfig& config, at::Device device) {
   return {.name = config.model.name,
           .flavor = config.model.flavor,
@@ -129,6 +84,20 @@ ModelRequest model_request(const JobConfig& config, at::Device device) {
           .attn_mask_type = config.model.attn_mask_type,
           .mask = config.model.mask,
           .max_seq_len = config.training.seq_len};
+}
+
+MakeModel model_maker(const JobConfig& config, at::Device device, const Registries& registries) {
+  ModelRequest request = model_request(config, device);
+  request.mask_registry = registries.masks;
+  return [request, attention = registries.attention](const ModelPlacement& placement) {
+    return make_model(request, attention, placement);
+  };
+}
+
+CreateMaskFn mask_function(const JobConfig& config, at::Device device, const Registries& registries,
+                           const MaskConfig& mask_config) {
+  const std::string form = registries.attention.mask_form(attention_backend(config, device));
+  return registries.masks.create_mask_fn(form, mask_config);
 }
 
 ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device) {
@@ -140,13 +109,19 @@ ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Devic
           .reshard_after_forward =
               reshard == "always" ||
               (reshard == "default" && config.parallelism.pipeline_parallel_degree == 1),
-          .reshard_last_block = reshard == "always",
-          .reduce_at_end = config.parallelism.pipeline_parallel_degree > 1,
-          .sum_whole_gradients_over_tensor = config.parallelism.enable_sequence_parallel};
+          .reshard_last_block = reshard == "always"};
 }
 
-ParameterGroups parameter_groups(const DeviceMesh& mesh) {
-  return {.shard = mesh.shard(), .replicate = mesh.replicate(), .tensor = mesh.tp()};
+RankModelOptions rank_model_options(const JobConfig& config, const JobLayout& layout,
+                                    const DeviceMesh& mesh, at::Device device,
+                                    const WorkWeights& weights) {
+  return {.mesh = mesh,
+          .pipeline = layout.pipeline,
+          .sequence_parallel = config.parallelism.enable_sequence_parallel,
+          .context = context_parallel(config, mesh, weights),
+          .recompute_every_nth_layer = recompute_every_nth_layer(config),
+          .parameters = parameter_store_options(config, device),
+          .seed = job_seed(config)};
 }
 
 TrainingStepOptions training_step_options(const JobConfig& config) {

@@ -16,21 +16,11 @@
 #include "trainer/launch/environment.h"
 #include "trainer/metrics/run_summary.h"
 #include "trainer/step/lr_schedule.h"
-#include "trainer/step/parameter_store.h"
+#include "trainer/step/rank_model.h"
 #include "trainer/step/training_step.h"
+#include "trainer/support/extensions.h"
 
 namespace tessera {
-
-// The device of this rank: CUDA device `local_rank` when LibTorch sees any, else the CPU. Throws
-// c10::Error when there are fewer.
-at::Device choose_device(const Environment& environment);
-
-// The device's name: the driver's for a CUDA card (nothing when cards of several kinds are there),
-// the processor's for the CPU.
-std::string device_name(at::Device device);
-
-// The type that a validated dtype key names: "float32", "bfloat16" or "float16".
-at::ScalarType scalar_type(const std::string& name);
 
 // What model.attention asks for, by parts (attention/registry/attention_choice.h); "auto" is "flex" on the
 // CPU and "sdpa" elsewhere.
@@ -43,10 +33,21 @@ World join_world(const Environment& environment, const JobConfig& config, at::De
 WorkWeights work_weights(Model& model);
 ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh,
                                  const WorkWeights& weights);
-ModelPlacement model_placement(const JobConfig& config, const DeviceMesh& mesh);
 ModelRequest model_request(const JobConfig& config, at::Device device);
+
+// Builds the model that the configuration names, or a stage of it, from what the registries list.
+MakeModel model_maker(const JobConfig& config, at::Device device, const Registries& registries);
+
+// How the masks of the chosen attention are built for a model of this mask configuration.
+CreateMaskFn mask_function(const JobConfig& config, at::Device device, const Registries& registries,
+                           const MaskConfig& mask_config);
+
 ParameterStoreOptions parameter_store_options(const JobConfig& config, at::Device device);
-ParameterGroups parameter_groups(const DeviceMesh& mesh);
+
+// What this rank of the job trains. weights: work_weights() of the whole model.
+RankModelOptions rank_model_options(const JobConfig& config, const JobLayout& layout,
+                                    const DeviceMesh& mesh, at::Device device,
+                                    const WorkWeights& weights);
 TrainingStepOptions training_step_options(const JobConfig& config);
 LrScheduleOptions lr_schedule_options(const JobConfig& config);
 

@@ -7,7 +7,6 @@
 #include <chrono>
 
 #include "configs/load_config.h"
-#include "parallel/activation_checkpoint.h"
 #include "trainer/job/config_agreement.h"
 #include "trainer/job/job_parts.h"
 #include "trainer/metrics/memory.h"
@@ -15,7 +14,7 @@
 #include "trainer/metrics/run_summary.h"
 #include "trainer/pictures/loss_plot.h"
 #include "trainer/step/lr_schedule.h"
-#include "trainer/step/pipeline_passes.h"
+#include "trainer/support/device.h"
 #include "trainer/support/extensions.h"
 #include "trainer/support/output_dir.h"
 
@@ -49,7 +48,7 @@ class AtExit {
 TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
     : config_(config),
       layout_(plan_layout(config, environment.world_size)),
-      device_(choose_device(environment)) {
+      device_(choose_device(environment.local_rank)) {
   open_data();
   const World world = join_world(environment, config_, device_);
   check_same_config(config_, world);
@@ -94,32 +93,17 @@ void TrainJob::build_model() {
   Registries registries = make_registries(config_.experimental.custom_import);
   registries.attention.set_watch(std::make_shared<AttentionWatch>(
       [this](const AttentionUse& use) { log_.info(to_string(use)); }));
-  ModelRequest request = model_request(config_, device_);
-  request.mask_registry = registries.masks;
-  make_part_ = [request, attention = registries.attention](const ModelPlacement& placement) {
-    return make_model(request, attention, placement);
-  };
-  const ModelPlacement placement = model_placement(config_, mesh_);
-  model_ = make_part_(placement);
-  parts_ = make_model_parts(layout_.pipeline, mesh_.pp().rank(), placement, make_part_);
-  const CreateMaskFn create_mask_fn = registries.masks.create_mask_fn(
-      registries.attention.mask_form(request.attention), model_->mask_config());
-  const ContextParallel context = context_parallel(config_, mesh_, work_weights(*model_));
-  wrap_attention(parts_, context);
-  masked_.emplace(*tokenizer_, create_mask_fn, context);
-  checkpoint_every_nth_layer(parts_.blocks(), recompute_every_nth_layer(config_));
+  const MakeModel make = model_maker(config_, device_, registries);
+  model_ =
+      make({.tensor = TensorParallel(mesh_.tp(), config_.parallelism.enable_sequence_parallel)});
+  create_mask_fn_ = mask_function(config_, device_, registries, model_->mask_config());
+  rank_model_ = std::make_unique<RankModel>(
+      rank_model_options(config_, layout_, mesh_, device_, work_weights(*model_)), make);
 }
 
 void TrainJob::make_step() {
-  parameters_ =
-      std::make_unique<ParameterStore>(parts_.blocks(), parameter_store_options(config_, device_),
-                                       job_seed(config_), parameter_groups(mesh_));
-  if (layout_.pipeline) {
-    share_tied_gradients(*layout_.pipeline, mesh_, make_part_, *parameters_);
-  }
-  step_ = std::make_unique<TrainingStep>(
-      make_passes(layout_.pipeline, parts_, *parameters_, *masked_, mesh_.pp()), *parameters_,
-      training_step_options(config_), mesh_);
+  rank_model_->materialise(*tokenizer_, create_mask_fn_);
+  step_ = std::make_unique<TrainingStep>(*rank_model_, training_step_options(config_));
 }
 
 void TrainJob::check_vocabulary() const {
@@ -130,7 +114,7 @@ void TrainJob::check_vocabulary() const {
 }
 
 void TrainJob::start_from_checkpoint() {
-  checkpoints_ = std::make_unique<JobCheckpoints>(config_, *model_, *parameters_,
+  checkpoints_ = std::make_unique<JobCheckpoints>(config_, *model_, rank_model_->parameters(),
                                                   step_->optimizer(), *loader_, log_, mesh_);
   first_step_ = checkpoints_->load() + 1;
 }
@@ -216,7 +200,7 @@ StepRecord TrainJob::run_step(int64_t step) {
 void TrainJob::log_context_forecast(const Batch& batch) {
   const int64_t rows =
       layout_.pipeline ? config_.parallelism.pipeline_parallel_microbatch_size : batch.batch_size();
-  const ContextForecast forecast = masked_->forecast(*model_, batch.rows(0, rows));
+  const ContextForecast forecast = rank_model_->masks().forecast(*model_, batch.rows(0, rows));
   log_.info("context parallel: " + to_string(forecast) + " (first microbatch)");
   constexpr int64_t kSlowTile = 16;
   if (forecast.tile > kSlowTile) return;

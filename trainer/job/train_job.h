@@ -29,7 +29,7 @@
 #include "trainer/metrics/step_traces.h"
 #include "trainer/step/mask_builder.h"
 #include "trainer/step/parameter_store.h"
-#include "trainer/step/pipeline_parts.h"
+#include "trainer/step/rank_model.h"
 #include "trainer/step/training_step.h"
 #include "trainer/support/logging.h"
 
@@ -82,10 +82,8 @@ class TrainJob {
   Logger log_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::unique_ptr<Model> model_;  // the whole, for facts: without storage, and not trained
-  MakePart make_part_;
-  PipelineParts parts_;  // what this rank trains: the model, or its stages of a pipeline
-  std::optional<MaskBuilder> masked_;
-  std::unique_ptr<ParameterStore> parameters_;
+  CreateMaskFn create_mask_fn_;
+  std::unique_ptr<RankModel> rank_model_;  // what this rank trains
   std::unique_ptr<TrainingStep> step_;
   std::unique_ptr<DataLoader> loader_;
   std::unique_ptr<JobCheckpoints> checkpoints_;

@@ -7,10 +7,10 @@
 
 namespace tessera {
 
-PipelinePasses::PipelinePasses(PipelineParts& parts, const pipeline::ExecutionPlan& plan,
+PipelinePasses::PipelinePasses(StageModels& models, const pipeline::ExecutionPlan& plan,
                                ParameterStore& parameters, MaskBuilder masked,
                                const ProcessGroup& group)
-    : parts_(parts),
+    : models_(models),
       masked_(std::move(masked)),
       group_(group),
       runtime_(plan, group, runtime_stages(parameters)) {
@@ -21,26 +21,29 @@ PipelinePasses::PipelinePasses(PipelineParts& parts, const pipeline::ExecutionPl
 
 std::vector<pipeline::RuntimeStage> PipelinePasses::runtime_stages(ParameterStore& parameters) {
   std::vector<pipeline::RuntimeStage> stages;
-  for (size_t i = 0; i < parts_.models.size(); ++i) {
-    Model& part = *parts_.models[i];
-    const int64_t stage = parts_.stages[i];
+  for (size_t i = 0; i < models_.models.size(); ++i) {
+    Model& stage_model = *models_.models[i];
+    const int64_t stage = models_.stages[i];
     stages.push_back(
         {.forward =
-             [this, &part, stage](const at::Tensor& input, int64_t microbatch) {
+             [this, &stage_model, stage](const at::Tensor& input, int64_t microbatch) {
                const bool is_last = stage + 1 == runtime_.placement().num_stages();
-               return forward(part, is_last, input, current_[static_cast<size_t>(microbatch)]);
+               return forward(stage_model, is_last, input,
+                              current_[static_cast<size_t>(microbatch)]);
              },
-         .weight_gradients = &parts_.weight_gradients[i],
-         .reduce_gradients = [&parameters, &part] { parameters.reduce_gradients(part.blocks()); }});
+         .weight_gradients = &models_.weight_gradients[i],
+         .reduce_gradients =
+             [&parameters, &stage_model] { parameters.reduce_gradients(stage_model.blocks()); }});
   }
   return stages;
 }
 
-at::Tensor PipelinePasses::forward(Model& part, bool is_last_stage, const at::Tensor& input,
+at::Tensor PipelinePasses::forward(Model& stage_model, bool is_last_stage, const at::Tensor& input,
                                    const MaskedBatch& microbatch) const {
   const Batch& batch = microbatch.batch;
-  const at::Tensor hidden_BTD = part.trunk(input, microbatch.masks, forward_inputs(part, batch));
-  return is_last_stage ? loss_sum(part, hidden_BTD, batch.labels_BT) : hidden_BTD;
+  const at::Tensor hidden_BTD =
+      stage_model.trunk(input, microbatch.masks, forward_inputs(stage_model, batch));
+  return is_last_stage ? loss_sum(stage_model, hidden_BTD, batch.labels_BT) : hidden_BTD;
 }
 
 std::vector<MaskedBatch> PipelinePasses::microbatches_of(const Batch& batch) const {
@@ -48,7 +51,7 @@ std::vector<MaskedBatch> PipelinePasses::microbatches_of(const Batch& batch) con
   int64_t begin = 0;
   for (const int64_t rows :
        pipeline::microbatch_sizes(batch.batch_size(), runtime_.num_microbatches())) {
-    microbatches.push_back(masked_.build(*parts_.models.front(), batch.rows(begin, begin + rows)));
+    microbatches.push_back(masked_.build(*models_.models.front(), batch.rows(begin, begin + rows)));
     begin += rows;
   }
   return microbatches;
@@ -57,16 +60,16 @@ std::vector<MaskedBatch> PipelinePasses::microbatches_of(const Batch& batch) con
 double PipelinePasses::run_microbatches(const std::vector<MaskedBatch>& microbatches,
                                         double loss_gradient, bool is_last) {
   current_ = microbatches;
-  const Model& any_part = *parts_.models.front();
+  const Model& any_stage = *models_.models.front();
   pipeline::PipelineInputs inputs{
       .activation_options = blocks().front()->slots.front().tensor->options().requires_grad(false),
       .loss_gradient = loss_gradient,
       .is_last = is_last};
   for (const MaskedBatch& microbatch : current_) {
     const Batch& batch = microbatch.batch;
-    check_extras(any_part, batch);
+    check_extras(any_stage, batch);
     inputs.first_inputs.push_back(batch.tokens_BT);
-    inputs.activation_shapes.push_back(any_part.hidden_shape(batch.batch_size(), batch.seq_len()));
+    inputs.activation_shapes.push_back(any_stage.hidden_shape(batch.batch_size(), batch.seq_len()));
   }
   double losses = 0;
   for (const at::Tensor& loss : runtime_.run(inputs)) losses += loss.item<double>();
@@ -75,7 +78,7 @@ double PipelinePasses::run_microbatches(const std::vector<MaskedBatch>& microbat
 }
 
 double PipelinePasses::run(const std::vector<Batch>& batches, double loss_gradient) {
-  for (const Batch& batch : batches) check_extras(*parts_.models.front(), batch);
+  for (const Batch& batch : batches) check_extras(*models_.models.front(), batch);
   double losses = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     losses += run_microbatches(microbatches_of(batches[i]), loss_gradient, i + 1 == batches.size());
@@ -91,10 +94,10 @@ double PipelinePasses::run(const std::vector<Batch>& batches, double loss_gradie
 void PipelinePasses::replay(const std::vector<Batch>& batches) { run(batches, 0.0); }
 
 std::unique_ptr<StepPasses> make_passes(const std::optional<pipeline::PipelinePlan>& plan,
-                                        PipelineParts& parts, ParameterStore& parameters,
+                                        StageModels& models, ParameterStore& parameters,
                                         const MaskBuilder& masked, const ProcessGroup& group) {
-  if (!plan) return std::make_unique<WholeModelPasses>(*parts.models.front(), parameters, masked);
-  return std::make_unique<PipelinePasses>(parts, plan->execution, parameters, masked, group);
+  if (!plan) return std::make_unique<WholeModelPasses>(*models.models.front(), parameters, masked);
+  return std::make_unique<PipelinePasses>(models, plan->execution, parameters, masked, group);
 }
 
 }  // namespace tessera

@@ -13,21 +13,21 @@
 #include "parallel/pipeline/pipeline_plan.h"
 #include "parallel/pipeline/pipeline_runtime.h"
 #include "trainer/step/mask_builder.h"
-#include "trainer/step/pipeline_parts.h"
+#include "trainer/step/stage_models.h"
 #include "trainer/step/step_passes.h"
 
 namespace tessera {
 
 class PipelinePasses final : public StepPasses {
  public:
-  // parts: this rank's, with `parameters` over their blocks (reduce_at_end, or it throws
+  // models: this rank's, with `parameters` over their blocks (reduce_at_end, or it throws
   // c10::Error). group: the ranks of the pipeline. What is passed in must outlive the object.
-  PipelinePasses(PipelineParts& parts, const pipeline::ExecutionPlan& plan,
+  PipelinePasses(StageModels& models, const pipeline::ExecutionPlan& plan,
                  ParameterStore& parameters, MaskBuilder masked, const ProcessGroup& group);
 
   double run(const std::vector<Batch>& batches, double loss_gradient) override;
   void replay(const std::vector<Batch>& batches) override;
-  std::vector<Block*> blocks() override { return parts_.blocks(); }
+  std::vector<Block*> blocks() override { return models_.blocks(); }
 
   // One pass of microbatches with masks of the caller's, e.g. those of a whole batch, split
   // (AttentionMasks::split), and shared where ranks share rows. is_last: no other pass adds to
@@ -39,20 +39,20 @@ class PipelinePasses final : public StepPasses {
 
  private:
   std::vector<pipeline::RuntimeStage> runtime_stages(ParameterStore& parameters);
-  at::Tensor forward(Model& part, bool is_last_stage, const at::Tensor& input,
+  at::Tensor forward(Model& stage_model, bool is_last_stage, const at::Tensor& input,
                      const MaskedBatch& microbatch) const;
   std::vector<MaskedBatch> microbatches_of(const Batch& batch) const;
 
-  PipelineParts& parts_;
+  StageModels& models_;
   MaskBuilder masked_;
   ProcessGroup group_;
   pipeline::PipelineRuntime runtime_;
   std::vector<MaskedBatch> current_;  // of the pass that runs
 };
 
-// Those of make_model_parts: of a pipeline, or without a plan of the whole model.
+// The passes of make_stage_models' models: over a pipeline or, without a plan, one whole model.
 std::unique_ptr<StepPasses> make_passes(const std::optional<pipeline::PipelinePlan>& plan,
-                                        PipelineParts& parts, ParameterStore& parameters,
+                                        StageModels& models, ParameterStore& parameters,
                                         const MaskBuilder& masked, const ProcessGroup& group);
 
 }  // namespace tessera

@@ -18,17 +18,17 @@ at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor
       });
 }
 
-ForwardInputs forward_inputs(const Model& part, const Batch& batch) {
+ForwardInputs forward_inputs(const Model& model, const Batch& batch) {
   ForwardInputs inputs{.positions_BT = batch.positions_BT};
-  if (part.extras_reader() == ExtrasReader::kThisStage) inputs.extras = batch.extras;
+  if (model.extras_reader() == ExtrasReader::kThisStage) inputs.extras = batch.extras;
   return inputs;
 }
 
-void check_extras(const Model& part, const Batch& batch) {
+void check_extras(const Model& model, const Batch& batch) {
   batch.extras.check(batch.tokens_BT);
-  TORCH_CHECK(batch.extras.empty() || part.extras_reader() != ExtrasReader::kNone,
+  TORCH_CHECK(batch.extras.empty() || model.extras_reader() != ExtrasReader::kNone,
               "Batch::extras: got patches_BPC ", batch.extras.patches_BPC.sizes(),
-              ", expected no extras: no stage of ", part.description(), " reads them");
+              ", expected no extras: no stage of ", model.description(), " reads them");
 }
 
 WholeModelPasses::WholeModelPasses(Model& model, ParameterStore& parameters, MaskBuilder masked)

@@ -35,14 +35,14 @@ class StepPasses {
   StepPasses() = default;
 };
 
-// Sum of the losses of a microbatch from what the trunk of a part with the head returned.
+// Sum of the losses of a microbatch from what the trunk of a model with the head returned.
 at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor& labels_BT);
 
-// What the forward of a part takes besides tokens and masks: extras where its encoder is.
-ForwardInputs forward_inputs(const Model& part, const Batch& batch);
+// What the forward of a model (or stage) takes besides tokens and masks: extras where its encoder is.
+ForwardInputs forward_inputs(const Model& model, const Batch& batch);
 
-// Throws c10::Error for a batch with extras that no stage of the part's model reads.
-void check_extras(const Model& part, const Batch& batch);
+// Throws c10::Error for a batch with extras that no stage of the model reads.
+void check_extras(const Model& model, const Batch& batch);
 
 // One microbatch after the other. What is passed in must outlive the object.
 class WholeModelPasses final : public StepPasses {

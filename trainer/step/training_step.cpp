@@ -79,20 +79,12 @@ double gradient_norm(const std::vector<NamedShard>& gradients, const ProcessGrou
   return std::sqrt(sum.item<double>());
 }
 
-TrainingStep::TrainingStep(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
-                           CreateMaskFn create_mask_fn, const TrainingStepOptions& options,
-                           const DeviceMesh& mesh)
-    : TrainingStep(std::make_unique<WholeModelPasses>(
-                       model, parameters, MaskBuilder(tokenizer, std::move(create_mask_fn))),
-                   parameters, options, mesh) {}
-
-TrainingStep::TrainingStep(std::unique_ptr<StepPasses> passes, ParameterStore& parameters,
-                           const TrainingStepOptions& options, const DeviceMesh& mesh)
-    : passes_(std::move(passes)),
-      parameters_(parameters),
+TrainingStep::TrainingStep(RankModel& model, const TrainingStepOptions& options)
+    : passes_(model.passes()),
+      parameters_(model.parameters()),
       options_(options),
-      mesh_(mesh),
-      optimizer_(parameters.masters(), parameters.gradients(), options.adamw) {}
+      mesh_(model.mesh()),
+      optimizer_(parameters_.masters(), parameters_.gradients(), options.adamw) {}
 
 int64_t TrainingStep::count_valid_labels(const std::vector<Batch>& microbatches) const {
   int64_t count = 0;
@@ -130,7 +122,7 @@ StepResult TrainingStep::accumulate_gradients(const std::vector<Batch>& microbat
 
   parameters_.zero_gradients();
   const double own_sum =
-      passes_->run(microbatches, 1.0 / static_cast<double>(result.num_valid_labels));
+      passes_.run(microbatches, 1.0 / static_cast<double>(result.num_valid_labels));
   parameters_.finish_gradients();
   reduce_losses(own_sum, own_labels, result);
   result.grad_norm = gradient_norm(parameters_.named(parameters_.gradients()), mesh_.model());
@@ -163,8 +155,8 @@ void TrainingStep::clip_gradients(double grad_norm) {
 // Every rank runs all of it, so that what they communicate agrees, and names what it saw itself.
 std::string TrainingStep::first_non_finite_block(const std::vector<Batch>& microbatches) {
   const std::string parameter = first_non_finite(parameters_.named_masters());
-  const FiniteProbe probe(passes_->blocks());
-  passes_->replay(microbatches);
+  const FiniteProbe probe(passes_.blocks());
+  passes_.replay(microbatches);
   if (!parameter.empty()) return "parameter " + parameter;
   if (probe.first() == "output") return "the head (logits or cross entropy)";
   return probe.first().empty() ? "another rank" : "the output of block " + probe.first();

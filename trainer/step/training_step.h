@@ -10,19 +10,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "attention/block_mask/block_mask.h"
 #include "data/batch.h"
-#include "data/tokenizers/tokenizer.h"
-#include "models/model.h"
 #include "parallel/comm/device_mesh.h"
 #include "trainer/step/optimizer.h"
-#include "trainer/step/parameter_store.h"
-#include "trainer/step/step_passes.h"
+#include "trainer/step/rank_model.h"
 
 namespace tessera {
 
@@ -47,15 +42,8 @@ class NonFiniteError : public std::runtime_error {
 
 class TrainingStep {
  public:
-  // Everything passed in must outlive the object. create_mask_fn: how get_attention_masks builds
-  // its masks. mesh: the ranks that train this model; the parameters are sharded over the same.
-  TrainingStep(Model& model, ParameterStore& parameters, const Tokenizer& tokenizer,
-               CreateMaskFn create_mask_fn, const TrainingStepOptions& options,
-               const DeviceMesh& mesh = {});
-
-  // With passes of another kind, e.g. PipelinePasses over this rank's stages.
-  TrainingStep(std::unique_ptr<StepPasses> passes, ParameterStore& parameters,
-               const TrainingStepOptions& options, const DeviceMesh& mesh);
+  // model: materialised; it must outlive the object. Its mesh holds the ranks that train it.
+  TrainingStep(RankModel& model, const TrainingStepOptions& options);
 
   // Runs one step on this rank's microbatches, as many on every rank, and updates the parameters.
   // Throws c10::Error when no label of the step is valid on any rank, CommError when a rank is
@@ -74,7 +62,7 @@ class TrainingStep {
   void clip_gradients(double grad_norm);
   std::string first_non_finite_block(const std::vector<Batch>& microbatches);
 
-  std::unique_ptr<StepPasses> passes_;
+  StepPasses& passes_;
   ParameterStore& parameters_;
   TrainingStepOptions options_;
   DeviceMesh mesh_;

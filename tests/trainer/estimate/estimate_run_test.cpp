@@ -7,10 +7,9 @@
 #include <memory>
 
 #include "data/loader/packing.h"
-#include "parallel/activation_checkpoint.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/estimate/estimate_parts.h"
-#include "trainer/step/pipeline_passes.h"
+#include "trainer/step/rank_model.h"
 
 namespace tessera {
 namespace {
@@ -66,26 +65,16 @@ const AxisTraffic& traffic_on(const Estimate& estimate, const std::string& axis)
 // One rank of a job, built as TrainJob builds it.
 class RankOfJob {
  public:
-  RankOfJob(const World& world, const JobConfig& config, const MakePart& make)
-      : layout_(plan_layout(config, world.size())), mesh_(world, layout_.dims) {
-    const ModelPlacement placement = model_placement(config, mesh_);
-    parts_ = make_model_parts(layout_.pipeline, mesh_.pp().rank(), placement, make);
-    const ContextParallel context = context_parallel(config, mesh_, {});
-    wrap_attention(parts_, context);
-    checkpoint_every_nth_layer(parts_.blocks(), recompute_every_nth_layer(config));
-    parameters_ = std::make_unique<ParameterStore>(
-        parts_.blocks(), parameter_store_options(config, at::kCPU), 1, parameter_groups(mesh_));
-    if (layout_.pipeline) {
-      tied_ = share_tied_gradients(*layout_.pipeline, mesh_, make, *parameters_);
-    }
-    const MaskBuilder masked(tokenizer_, create_block_mask, context);
-    step_ = std::make_unique<TrainingStep>(
-        make_passes(layout_.pipeline, parts_, *parameters_, masked, mesh_.pp()), *parameters_,
-        training_step_options(config), mesh_);
+  RankOfJob(const World& world, const JobConfig& config, const MakeModel& make)
+      : layout_(plan_layout(config, world.size())),
+        mesh_(world, layout_.dims),
+        model_(rank_model_options(config, layout_, mesh_, at::kCPU, {}), make) {
+    model_.materialise(tokenizer_, create_block_mask);
+    step_ = std::make_unique<TrainingStep>(model_, training_step_options(config));
   }
 
   TrainingStep& step() { return *step_; }
-  const ParameterStore& parameters() const { return *parameters_; }
+  const ParameterStore& parameters() const { return model_.parameters(); }
   const JobLayout& layout() const { return layout_; }
 
   // By axis, since the start.
@@ -95,7 +84,7 @@ class RankOfJob {
         {"shard", of(mesh_.shard())}, {"replicate", of(mesh_.replicate())},
         {"tensor", of(mesh_.tp())},   {"pipeline", of(mesh_.pp())},
         {"context", of(mesh_.cp())},  {"scalars", of(mesh_.loss()) + of(mesh_.model())}};
-    for (const ProcessGroup& group : tied_) bytes["pipeline"] += of(group);
+    for (const ProcessGroup& group : model_.tied_groups()) bytes["pipeline"] += of(group);
     return bytes;
   }
 
@@ -103,14 +92,12 @@ class RankOfJob {
   ByteTokenizer tokenizer_;
   JobLayout layout_;
   DeviceMesh mesh_;
-  PipelineParts parts_;
-  std::vector<ProcessGroup> tied_;
-  std::unique_ptr<ParameterStore> parameters_;
+  RankModel model_;
   std::unique_ptr<TrainingStep> step_;
 };
 
 // The debug model, which the configuration names, but narrow and with grouped heads.
-MakePart maker(bool tied) {
+MakeModel maker(bool tied) {
   Llama3Config config = llama3_flavor("debugmodel");
   config.dim = 64;
   config.n_heads = 8;

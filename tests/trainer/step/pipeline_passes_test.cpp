@@ -31,7 +31,7 @@ Llama3Config small_config(bool tied) {
   return config;
 }
 
-MakePart maker(bool tied) {
+MakeModel maker(bool tied) {
   return [tied](const ModelPlacement& placement) {
     return std::make_unique<Llama3>(small_config(tied),
                                     AttentionRegistry::with_builtins().make("eager"), placement);
@@ -56,25 +56,25 @@ pipeline::PipelinePlan plan_of(const std::string& schedule, int64_t num_microbat
                                   .schedule = schedule});
 }
 
-std::vector<std::string> block_names(const PipelineParts& parts) {
+std::vector<std::string> block_names(const StageModels& stages) {
   std::vector<std::string> names;
-  for (const Block* block : parts.blocks()) names.push_back(block->name);
+  for (const Block* block : stages.blocks()) names.push_back(block->name);
   return names;
 }
 
-TEST(PipelineParts, EachRankBuildsItsOwnStages) {
+TEST(StageModelsTest, EachRankBuildsItsOwnStages) {
   using Names = std::vector<std::string>;
   const pipeline::PipelinePlan loop = plan_of("1F1B", 2);
-  EXPECT_EQ(block_names(make_pipeline_parts(loop, 0, {}, maker(true))),
+  EXPECT_EQ(block_names(make_stage_models(loop, 0, {}, maker(true))),
             (Names{"tok_embeddings", "layers.0", "layers.1"}));
-  EXPECT_EQ(block_names(make_pipeline_parts(loop, 1, {}, maker(true))),
+  EXPECT_EQ(block_names(make_stage_models(loop, 1, {}, maker(true))),
             (Names{"layers.2", "layers.3", "norm", "tok_embeddings"}));
   // In a V the first and the last stage meet: a tied embedding is there once.
   const pipeline::PipelinePlan v = plan_of("ZBVZeroBubble", 2);
-  const PipelineParts ends = make_pipeline_parts(v, 0, {}, maker(true));
+  const StageModels ends = make_stage_models(v, 0, {}, maker(true));
   EXPECT_EQ(ends.stages, (std::vector<int64_t>{0, 3}));
   EXPECT_EQ(block_names(ends), (Names{"tok_embeddings", "layers.0", "norm"}));
-  EXPECT_EQ(block_names(make_pipeline_parts(v, 1, {}, maker(true))),
+  EXPECT_EQ(block_names(make_stage_models(v, 1, {}, maker(true))),
             (Names{"layers.1", "layers.2", "layers.3"}));
 }
 
@@ -82,18 +82,14 @@ TEST(PipelineParts, EachRankBuildsItsOwnStages) {
 struct RankStep {
   RankStep(const World& world, const pipeline::PipelinePlan& plan,
            const CreateMaskFn& create_mask_fn = create_block_mask)
-      : mesh(world, {.pp = 2}),
-        parts(make_pipeline_parts(plan, mesh.pp().rank(), {}, maker(false))),
-        parameters(parts.blocks(), {.reduce_at_end = true}, /*seed=*/1),
-        step(std::make_unique<PipelinePasses>(parts, plan.execution, parameters,
-                                              MaskBuilder(tokenizer, create_mask_fn), mesh.pp()),
-             parameters, {}, mesh) {}
+      : model({.mesh = DeviceMesh(world, {.pp = 2}), .pipeline = plan, .seed = 1}, maker(false)) {
+    model.materialise(tokenizer, create_mask_fn);
+    step = std::make_unique<TrainingStep>(model, TrainingStepOptions{});
+  }
 
-  DeviceMesh mesh;
   ByteTokenizer tokenizer;
-  PipelineParts parts;
-  ParameterStore parameters;
-  TrainingStep step;
+  RankModel model;
+  std::unique_ptr<TrainingStep> step;
 };
 
 TEST(PipelinePasses, MasksAreBuiltOncePerMicrobatchOnEachRank) {
@@ -105,7 +101,7 @@ TEST(PipelinePasses, MasksAreBuiltOncePerMicrobatchOnEachRank) {
   };
   testing::run_ranks(2, [&](const World& world) {
     RankStep rank(world, plan_of("Interleaved1F1B", 4), counting);
-    rank.step.run({packed_rows(8)}, 1e-3);
+    rank.step->run({packed_rows(8)}, 1e-3);
   });
   EXPECT_EQ(num_calls, 2 * 4);
 }
@@ -113,14 +109,15 @@ TEST(PipelinePasses, MasksAreBuiltOncePerMicrobatchOnEachRank) {
 TEST(PipelinePasses, NonFiniteValuesEndEveryRank) {
   testing::run_ranks(2, [](const World& world) {
     RankStep rank(world, plan_of("1F1B", 2));
-    for (const NamedShard& part : rank.parameters.named(rank.parameters.masters())) {
+    for (const NamedShard& part :
+         rank.model.parameters().named(rank.model.parameters().masters())) {
       if (part.name != "layers.1.ffn_norm.weight") continue;
       part.tensor.fill_(std::numeric_limits<float>::quiet_NaN());
     }
-    const at::Tensor before = rank.parameters.masters().clone();
-    EXPECT_ERROR(rank.step.run({packed_rows(2)}, 1e-3), "the loss is nan",
+    const at::Tensor before = rank.model.parameters().masters().clone();
+    EXPECT_ERROR(rank.step->run({packed_rows(2)}, 1e-3), "the loss is nan",
                  world.rank() == 0 ? "layers.1.ffn_norm.weight" : "block layers.2");
-    EXPECT_TRUE(before.allclose(rank.parameters.masters(), 0, 0, /*equal_nan=*/true));
+    EXPECT_TRUE(before.allclose(rank.model.parameters().masters(), 0, 0, /*equal_nan=*/true));
   });
 }
 
@@ -136,18 +133,18 @@ TEST(PipelinePasses, RefusesExtrasThatNoStageReads) {
                         .feature_of_token_BT = at::zeros({4, 12}, at::kLong)};
   testing::run_ranks(2, [&](const World& world) {
     RankStep rank(world, plan_of("1F1B", 2), never);
-    EXPECT_ERROR(rank.step.run({packed_rows(4), with_images}, 1e-3), "Batch::extras",
+    EXPECT_ERROR(rank.step->run({packed_rows(4), with_images}, 1e-3), "Batch::extras",
                  "patches_BPC [4, 3, 2]", "no stage of llama3 debugmodel reads them");
   });
 }
 
 TEST(PipelinePasses, RefusesParametersThatReduceTooEarly) {
   const pipeline::PipelinePlan plan = pipeline::plan_pipeline({.num_ranks = 1, .num_layers = 4});
-  PipelineParts parts = make_pipeline_parts(plan, 0, {}, maker(false));
-  ParameterStore parameters(parts.blocks(), {}, 1);
+  StageModels stages = make_stage_models(plan, 0, {}, maker(false));
+  ParameterStore parameters(stages.blocks(), {}, 1);
   const ByteTokenizer tokenizer;
   const MaskBuilder masked(tokenizer, create_block_mask);
-  EXPECT_ERROR(PipelinePasses(parts, plan.execution, parameters, masked, {}), "reduce_at_end");
+  EXPECT_ERROR(PipelinePasses(stages, plan.execution, parameters, masked, {}), "reduce_at_end");
 }
 
 }  // namespace

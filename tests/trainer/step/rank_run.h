@@ -10,7 +10,6 @@
 #include <gtest/gtest.h>
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +19,7 @@
 #include "models/llama3/llama3.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/job_checkpoints.h"
-#include "trainer/step/pipeline_passes.h"
+#include "trainer/step/rank_model.h"
 #include "trainer/step/training_step.h"
 
 namespace tessera::testing {
@@ -49,33 +48,24 @@ class RankRun {
  public:
   RankRun(const World& world, const RunLayout& layout, const Llama3Config& config, uint64_t seed)
       : mesh(world, layout.dims) {
-    const MakePart make = [config](const ModelPlacement& placement) {
+    const MakeModel make = [config](const ModelPlacement& placement) {
       return std::make_unique<Llama3>(config, AttentionRegistry::with_builtins().make("eager"),
                                       placement);
     };
-    const ModelPlacement base{.tensor = TensorParallel(mesh.tp(), /*sequence_parallel=*/true)};
-    const bool is_pipeline = layout.dims.pp > 1;
-    std::optional<pipeline::PipelinePlan> plan;
-    if (is_pipeline) {
-      plan = pipeline::plan_pipeline({.num_ranks = layout.dims.pp,
-                                      .num_layers = config.n_layers,
-                                      .num_microbatches = num_rows(),
-                                      .schedule = layout.schedule});
+    RankModelOptions options{
+        .mesh = mesh,
+        .parameters = {.master_dtype = at::kDouble, .compute_dtype = at::kDouble},
+        .seed = seed};
+    if (layout.dims.pp > 1) {
+      options.pipeline = pipeline::plan_pipeline({.num_ranks = layout.dims.pp,
+                                                  .num_layers = config.n_layers,
+                                                  .num_microbatches = num_rows(),
+                                                  .schedule = layout.schedule});
     }
-    parts_ = make_model_parts(plan, mesh.pp().rank(), base, make);
-    parameters_ = std::make_unique<ParameterStore>(
-        parts_.blocks(),
-        ParameterStoreOptions{.master_dtype = at::kDouble,
-                              .compute_dtype = at::kDouble,
-                              .reduce_at_end = is_pipeline,
-                              .sum_whole_gradients_over_tensor = true},
-        seed,
-        ParameterGroups{.shard = mesh.shard(), .replicate = mesh.replicate(), .tensor = mesh.tp()});
-    if (plan) share_tied_gradients(*plan, mesh, make, *parameters_);
-    const MaskBuilder masked(tokenizer_, create_block_mask);
-    step_ = std::make_unique<TrainingStep>(
-        make_passes(plan, parts_, *parameters_, masked, mesh.pp()), *parameters_,
-        TrainingStepOptions{.max_norm = 1.0, .adamw = {}}, mesh);
+    model_ = std::make_unique<RankModel>(options, make);
+    model_->materialise(tokenizer_, create_block_mask);
+    step_ =
+        std::make_unique<TrainingStep>(*model_, TrainingStepOptions{.max_norm = 1.0, .adamw = {}});
   }
 
   // Steps [first, last); their losses.
@@ -85,13 +75,15 @@ class RankRun {
     return losses;
   }
 
-  CheckpointTensors tensors() { return checkpoint_tensors(*parameters_, step_->optimizer(), mesh); }
+  CheckpointTensors tensors() {
+    return checkpoint_tensors(model_->parameters(), step_->optimizer(), mesh);
+  }
   void save(const std::string& folder, int64_t at) {
     save_checkpoint(folder, tensors(), {.step = at, .num_tokens = 10 * at, .loader = {}}, {}, mesh);
   }
   void load(const std::string& folder, int64_t at) {
     EXPECT_EQ(load_checkpoint(folder, at, tensors(), mesh).num_tokens, 10 * at);
-    parameters_->refresh();
+    model_->parameters().refresh();
   }
 
   DeviceMesh mesh;
@@ -111,8 +103,7 @@ class RankRun {
   }
 
   ByteTokenizer tokenizer_;
-  PipelineParts parts_;
-  std::unique_ptr<ParameterStore> parameters_;
+  std::unique_ptr<RankModel> model_;
   std::unique_ptr<TrainingStep> step_;
 };
 

@@ -53,8 +53,8 @@ Batch golden_batch(const at::Tensor& inputs_BT, const at::Tensor& labels_BT) {
 
 struct CurveRun {
   nlohmann::json expected;
-  std::unique_ptr<Llama3> model;
-  std::unique_ptr<ParameterStore> parameters;
+  std::unique_ptr<RankModel> model;
+  ParameterStore* parameters = nullptr;
   std::unique_ptr<TrainingStep> step;
   ByteTokenizer tokenizer;
   at::Tensor inputs, labels;
@@ -70,14 +70,17 @@ struct CurveRun {
     labels = batches.get("labels");
 
     const AttentionOp op = AttentionRegistry::with_builtins().make(attention);
-    model = std::make_unique<Llama3>(
-        golden_config(name == "causal" ? "causal" : "causal & document"), op);
-    checkpoint_every_nth_layer(model->blocks(), recompute_every);
-    parameters = std::make_unique<ParameterStore>(*model, ParameterStoreOptions{}, /*seed=*/0);
+    const Llama3Config config = golden_config(name == "causal" ? "causal" : "causal & document");
+    model =
+        std::make_unique<RankModel>(RankModelOptions{.recompute_every_nth_layer = recompute_every},
+                                    [&](const ModelPlacement& placement) {
+                                      return std::make_unique<Llama3>(config, op, placement);
+                                    });
+    model->materialise(tokenizer, create_block_mask);
+    parameters = &model->parameters();
     load_initial_weights();
     step = std::make_unique<TrainingStep>(
-        *model, *parameters, tokenizer, create_block_mask,
-        TrainingStepOptions{.max_norm = expected["max_norm"], .adamw = {}});
+        *model, TrainingStepOptions{.max_norm = expected["max_norm"], .adamw = {}});
   }
 
   void load_initial_weights() {
@@ -143,10 +146,8 @@ TEST(TrainingCurvesTest, ActivationCheckpointingChangesNoBit) {
   for (const int64_t every_n : {1, 2}) {
     CurveRun run("block_causal_accumulate", "sdpa", every_n);
     plain.load_initial_weights();
-    plain.step = std::make_unique<TrainingStep>(*plain.model, *plain.parameters, plain.tokenizer,
-                                                create_block_mask, TrainingStepOptions{});
-    run.step = std::make_unique<TrainingStep>(*run.model, *run.parameters, run.tokenizer,
-                                              create_block_mask, TrainingStepOptions{});
+    plain.step = std::make_unique<TrainingStep>(*plain.model, TrainingStepOptions{});
+    run.step = std::make_unique<TrainingStep>(*run.model, TrainingStepOptions{});
     for (int64_t i = 0; i < 5; ++i) {
       const StepResult a = plain.run_step(i), b = run.run_step(i);
       EXPECT_EQ(a.loss, b.loss) << "step " << i + 1;

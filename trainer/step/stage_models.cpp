@@ -1,4 +1,4 @@
-#include "trainer/step/pipeline_parts.h"
+#include "trainer/step/stage_models.h"
 
 #include <algorithm>
 
@@ -14,7 +14,7 @@ bool splits_backward(const pipeline::PipelinePlan& plan, int64_t rank) {
 
 }  // namespace
 
-std::vector<Block*> PipelineParts::blocks() const {
+std::vector<Block*> StageModels::blocks() const {
   std::vector<Block*> all;
   for (const auto& model : models) {
     for (Block* block : model->blocks()) all.push_back(block);
@@ -22,34 +22,32 @@ std::vector<Block*> PipelineParts::blocks() const {
   return all;
 }
 
-PipelineParts make_pipeline_parts(const pipeline::PipelinePlan& plan, int64_t pipeline_rank,
-                                  const ModelPlacement& base, const MakePart& make) {
-  PipelineParts parts{.stages = plan.schedule.placement.stages_of(pipeline_rank)};
-  const bool defers = splits_backward(plan, pipeline_rank);
+StageModels make_stage_models(const std::optional<pipeline::PipelinePlan>& plan,
+                              int64_t pipeline_rank, const ModelPlacement& base,
+                              const MakeModel& make) {
+  StageModels rank;
+  if (!plan) {
+    rank.stages = {0};
+    rank.models.push_back(make(base));
+    return rank;
+  }
+  rank.stages = plan->schedule.placement.stages_of(pipeline_rank);
+  const bool defers = splits_backward(*plan, pipeline_rank);
   ModelPlacement placement = base;
-  for (const int64_t stage : parts.stages) {
-    pipeline::WeightGradients& weight_gradients = parts.weight_gradients.emplace_back();
-    placement.stage = plan.stages[static_cast<size_t>(stage)];
+  for (const int64_t stage : rank.stages) {
+    pipeline::WeightGradients& weight_gradients = rank.weight_gradients.emplace_back();
+    placement.stage = plan->stages[static_cast<size_t>(stage)];
     placement.weight_gradients = defers ? &weight_gradients : nullptr;
-    parts.models.push_back(make(placement));
+    rank.models.push_back(make(placement));
     if (placement.stage->embedding) {
-      placement.tied_embedding = parts.models.back()->blocks().front();
+      placement.tied_embedding = rank.models.back()->blocks().front();
     }
   }
-  return parts;
+  return rank;
 }
 
-PipelineParts make_model_parts(const std::optional<pipeline::PipelinePlan>& plan,
-                               int64_t pipeline_rank, const ModelPlacement& base,
-                               const MakePart& make) {
-  if (plan) return make_pipeline_parts(*plan, pipeline_rank, base, make);
-  PipelineParts parts{.stages = {0}};
-  parts.models.push_back(make(base));
-  return parts;
-}
-
-void wrap_attention(const PipelineParts& parts, const ContextParallel& context) {
-  for (const auto& model : parts.models) {
+void wrap_attention(const StageModels& models, const ContextParallel& context) {
+  for (const auto& model : models.models) {
     for (const AttentionSite& site : model->attention_sites()) {
       if (site.sequence == MaskSequence::kRow) *site.op = context.wrap(*site.op);
     }
@@ -57,11 +55,11 @@ void wrap_attention(const PipelineParts& parts, const ContextParallel& context) 
 }
 
 // Models are built on the meta device, so that those of the other ranks cost a list of names.
-TiedParameters tied_parameters(const pipeline::PipelinePlan& plan, const MakePart& make) {
+TiedParameters tied_parameters(const pipeline::PipelinePlan& plan, const MakeModel& make) {
   TiedParameters holders;
   for (int64_t rank = 0; rank < plan.schedule.placement.num_ranks; ++rank) {
-    const PipelineParts parts = make_pipeline_parts(plan, rank, {}, make);
-    for (const auto& model : parts.models) {
+    const StageModels theirs = make_stage_models(plan, rank, {}, make);
+    for (const auto& model : theirs.models) {
       for (const ParameterSlot& slot : model->parameters()) holders[slot.name].insert(rank);
     }
   }
@@ -70,7 +68,7 @@ TiedParameters tied_parameters(const pipeline::PipelinePlan& plan, const MakePar
 }
 
 std::vector<ProcessGroup> share_tied_gradients(const pipeline::PipelinePlan& plan,
-                                               const DeviceMesh& mesh, const MakePart& make,
+                                               const DeviceMesh& mesh, const MakeModel& make,
                                                ShardedParameters& parameters) {
   std::vector<ProcessGroup> groups;
   for (const auto& [name, ranks] : tied_parameters(plan, make)) {
