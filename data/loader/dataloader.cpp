@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "data/loader/packing.h"
@@ -24,16 +25,16 @@ class DataLoader::Impl {
     order_ = make_order(0);
   }
 
-  Batch next(int64_t num_rows) {
-    TORCH_CHECK(num_rows >= 1, "num_rows: got ", num_rows, ", expected at least 1");
-    BatchPacker packer(num_rows, options_.seq_len);
+  Batch next(const RowSlice& rows) {
+    TORCH_CHECK(rows.count >= 1, "num_rows: got ", rows.count, ", expected at least 1");
+    TORCH_CHECK(rows.first >= 0 && rows.first + rows.count <= rows.stride, "rows: got ", rows.count,
+                " from row ", rows.first, " of ", rows.stride, ", expected them to lie inside");
+    skip_rows(rows.first);
+    BatchPacker packer(rows.count, options_.seq_len);
     while (!packer.full()) {
-      load_document_with_tokens();
-      const int64_t num_left = static_cast<int64_t>(tokens_.size()) - state_.token;
-      const int64_t num_taken = packer.append(tokens_.data() + state_.token, num_left);
-      state_.token += num_taken;
-      if (num_taken == num_left) leave_document();
+      take_tokens([&](const int64_t* tokens, int64_t n) { return packer.append(tokens, n); });
     }
+    skip_rows(rows.stride - rows.first - rows.count);
     return std::move(packer).finish();
   }
 
@@ -76,6 +77,28 @@ class DataLoader::Impl {
 
   static int64_t document_at(const std::vector<int64_t>& order, int64_t place) {
     return order.empty() ? place : order[static_cast<size_t>(place)];
+  }
+
+  // Hands the unread tokens of the document under the cursor to `take`, which says how many of them
+  // it has used.
+  template <typename Take>
+  void take_tokens(const Take& take) {
+    load_document_with_tokens();
+    const int64_t num_left = static_cast<int64_t>(tokens_.size()) - state_.token;
+    const int64_t num_taken = take(tokens_.data() + state_.token, num_left);
+    state_.token += num_taken;
+    if (num_taken == num_left) leave_document();
+  }
+
+  void skip_rows(int64_t num_rows) {
+    int64_t num_tokens = num_rows * (options_.seq_len + 1);
+    while (num_tokens > 0) {
+      take_tokens([&](const int64_t*, int64_t n) {
+        const int64_t num_skipped = std::min(n, num_tokens);
+        num_tokens -= num_skipped;
+        return num_skipped;
+      });
+    }
   }
 
   // [BOS] text [EOS]; nothing for a document without text.
@@ -138,7 +161,11 @@ DataLoader::DataLoader(std::unique_ptr<TextSource> source,
 
 DataLoader::~DataLoader() = default;
 
-Batch DataLoader::next(int64_t num_rows) { return impl_->next(num_rows); }
+Batch DataLoader::next(int64_t num_rows) {
+  return impl_->next({.first = 0, .count = num_rows, .stride = num_rows});
+}
+
+Batch DataLoader::next(const RowSlice& rows) { return impl_->next(rows); }
 
 DataLoaderState DataLoader::state() const { return impl_->state(); }
 

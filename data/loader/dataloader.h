@@ -12,6 +12,7 @@
 //   DataLoader loader(open_text_source({.dataset = "text_files", .dataset_path = "src"}),
 //                     std::make_shared<ByteTokenizer>(), {.seq_len = 2048, .shuffle = true});
 //   Batch batch = loader.next(8);
+//   Batch mine = loader.next({.first = 8 * rank, .count = 8, .stride = 8 * num_ranks});
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,14 @@ struct DataLoaderState {
   bool operator==(const DataLoaderState&) const = default;
 };
 
+// Which of the next `stride` rows to keep: [first, first + count). Ranks that split the rows of a
+// step differ in `first` only, so all their streams stand at the same place afterwards.
+struct RowSlice {
+  int64_t first = 0;
+  int64_t count = 1;
+  int64_t stride = 1;
+};
+
 // Not thread-safe. Holds one document's tokens in memory and, when shuffling, 8 bytes per document.
 class DataLoader {
  public:
@@ -54,6 +63,11 @@ class DataLoader {
   // invalid document is met, or when a whole epoch holds no token. After an error the rows begun
   // are lost: go on from load_state, or stop.
   Batch next(int64_t num_rows);
+
+  // The rows of a slice; the stream goes on behind its `stride` rows. Documents of rows that are
+  // not kept are read and tokenised all the same, as only their tokens say where rows end. Throws
+  // as above, also when the slice keeps no row or reaches beyond its stride.
+  Batch next(const RowSlice& rows);
 
   // Between two rows `token` is 0, or inside `document`: a finished document is left at once.
   DataLoaderState state() const;

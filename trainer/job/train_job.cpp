@@ -169,8 +169,9 @@ std::vector<Batch> TrainJob::next_microbatches() {
   const int64_t first = mesh_.batch_index() * rows;
   std::vector<Batch> microbatches;
   for (int64_t i = 0; i < layout_.num_microbatches; ++i) {
-    const Batch all_ranks_rows = loader_->next(rows * layout_.num_data_ranks);
-    microbatches.push_back(all_ranks_rows.rows(first, first + rows).to(device_));
+    const Batch own_rows =
+        loader_->next({.first = first, .count = rows, .stride = rows * layout_.num_data_ranks});
+    microbatches.push_back(own_rows.to(device_));
   }
   return microbatches;
 }

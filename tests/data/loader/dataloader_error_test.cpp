@@ -35,6 +35,9 @@ TEST(DataLoaderErrors, NumberOfRows) {
   DataLoader loader = make_loader({"a"}, {.seq_len = 2});
   EXPECT_ERROR(loader.next(0), "num_rows", "got 0", "at least 1");
   EXPECT_ERROR(loader.next(-4), "num_rows", "got -4", "at least 1");
+  EXPECT_ERROR(loader.next({.first = 1, .count = 2, .stride = 2}), "rows", "got 2 from row 1 of 2");
+  EXPECT_ERROR(loader.next({.first = -1, .count = 1, .stride = 2}), "got 1 from row -1 of 2");
+  EXPECT_EQ(loader.state(), DataLoaderState{});
 }
 
 TEST(DataLoaderErrors, AllDocumentsEmpty) {

@@ -134,6 +134,29 @@ TEST(DataLoader, RowsDoNotDependOnHowManyAreAskedFor) {
   }
 }
 
+// Ranks that keep rows of their own leave their streams at the same place.
+TEST(DataLoader, SlicesOfRowsAreTheRows) {
+  constexpr int64_t kRows = 24;
+  for (bool shuffle : {false, true}) {
+    const DataLoaderOptions options{.seq_len = 7, .shuffle = shuffle, .seed = 5};
+    const Texts texts = random_texts(11);
+    const Batch all = make_loader(texts, options).next(kRows);
+    for (int64_t num_ranks : {1, 2, 3, 4}) {
+      std::vector<DataLoaderState> ends;
+      for (int64_t rank = 0; rank < num_ranks; ++rank) {
+        DataLoader loader = make_loader(texts, options);
+        for (int64_t row = 0; row < kRows; row += 2 * num_ranks) {
+          const int64_t first = row + 2 * rank;
+          expect_equal(loader.next({.first = 2 * rank, .count = 2, .stride = 2 * num_ranks}),
+                       all.rows(first, first + 2));
+        }
+        ends.push_back(loader.state());
+        EXPECT_EQ(ends.back(), ends.front());
+      }
+    }
+  }
+}
+
 TEST(DataLoader, ResumesAtEveryRow) {
   for (uint64_t seed = 0; seed < 40; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
