@@ -1,4 +1,4 @@
-// Internal. A value that was given for a key, and where: what the readers hand to load_config.
+// Internal to configs/. A value that was given for a key, and where: what the readers hand to load_config.
 #pragma once
 
 #include <map>

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "parallel/pipeline/schedules/held_bytes.h"
+#include "parallel/pipeline/held_bytes.h"
 #include "trainer/estimate/estimate_parts.h"
 #include "trainer/step/loss.h"
 
@@ -41,12 +41,12 @@ LayersMemory layers_memory(const PlannedJob& job, const ContextUse& context, int
   const bool is_pipeline = job.layout.pipeline.has_value();
   std::vector<pipeline::StageBytes> bytes(is_pipeline ? job.layout.pipeline->stages.size() : 1);
   for (const PlannedStage& stage : job.stages) {
-    const Llama3Activations own = llama3_activations(job.llama(), stage.part, step);
+    const Llama3Activations own = llama3_activations(job.llama(), stage.holds, step);
     result.backward = std::max(result.backward, own.backward);
-    result.num_layers += stage.part.num_layers;
-    result.num_recomputed += stage.part.num_recomputed;
+    result.num_layers += stage.holds.num_layers;
+    result.num_recomputed += stage.holds.num_recomputed;
     bytes[static_cast<size_t>(stage.stage)] = {
-        .activations = own.kept + (is_pipeline && stage.part.head ? loss_held : 0),
+        .activations = own.kept + (is_pipeline && stage.holds.head ? loss_held : 0),
         .deferred = own.deferred};
   }
   result.kept = is_pipeline ? pipeline::peak_held_bytes(job.layout.pipeline->schedule,

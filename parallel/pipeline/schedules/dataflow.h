@@ -1,5 +1,5 @@
-// What the actions of a schedule hand to each other. Internal to the schedule's validator,
-// simulator and communication.
+// What the actions of a schedule hand to each other. Internal to parallel/pipeline/: the validator,
+// the simulator and the communication plan are made from it.
 #pragma once
 
 #include <compare>

@@ -1,4 +1,4 @@
-#include "parallel/pipeline/schedules/held_bytes.h"
+#include "parallel/pipeline/held_bytes.h"
 
 #include <gtest/gtest.h>
 
