@@ -39,11 +39,11 @@ struct ForwardInputs {
   AttentionArgs attention_args = {};
 };
 
-// A place where a model attends: its part, which is the name of the mask it asks for, and the op
+// A place where a model attends: its kind of layer, the name of the mask it asks for, and the op
 // that the layer owns. Whoever replaces the op (another backend, a wrapper that exchanges keys)
 // does it here.
 struct AttentionSite {
-  std::string part;
+  std::string kind;
   AttentionOp* op = nullptr;
 
   // As in that mask's shape. An op over rows finds the keys of the ranks that share them; one over
@@ -140,9 +140,9 @@ void initialize_parameters(Model& model, uint64_t seed);
 
 class AttentionRegistry;
 
-// Switches a built model to other attention ("sdpa", or by part: "flex, sliding=sdpa"; see
+// Switches a built model to other attention ("sdpa", or by kind of layer: "flex, sliding=sdpa"; see
 // attention/registry/attention_choice.h). Throws c10::Error, and changes nothing, for names, arguments and
-// parts that do not exist, for a model that lists no sites, and for a backend whose masks are built
+// kinds that do not exist, for a model that lists no sites, and for a backend whose masks are built
 // in another form than those that the model gets.
 void set_attention(Model& model, const AttentionRegistry& registry, const std::string& choices);
 

@@ -17,7 +17,7 @@ namespace tessera {
 struct ModelRequest {
   std::string name = "llama3";
   std::string flavor = "debugmodel";
-  std::string attention = "sdpa";  // backends by part, see attention/registry/attention_choice.h
+  std::string attention = "sdpa";  // by kind of layer, see attention/registry/attention_choice.h
   std::string attn_mask_type = "block_causal";  // or "causal"
   std::string mask = {};  // rule string; overrides attn_mask_type when not empty
   MaskRegistry mask_registry = MaskRegistry::with_builtins();  // what names in `mask` mean

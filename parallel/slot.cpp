@@ -18,10 +18,12 @@ InitSpec InitSpec::truncated_normal(double std, double low, double high) {
   return {.kind = Kind::kTruncatedNormal, .std = std, .low = low, .high = high};
 }
 
-GlobalShard ParameterSlot::where() const {
-  if (part) return *part;
-  const std::vector<int64_t> shape = tensor->sizes().vec();
-  return {.global_shape = shape, .offset = std::vector<int64_t>(shape.size(), 0)};
+Rectangle ParameterSlot::where() const {
+  return cut ? cut->rectangle : Rectangle::whole(tensor->sizes().vec());
+}
+
+std::vector<int64_t> ParameterSlot::whole_shape() const {
+  return cut ? cut->whole_shape : tensor->sizes().vec();
 }
 
 }  // namespace tessera

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "data/files/rectangle.h"
+
 namespace tessera {
 
 // How a parameter starts. Every element is a function of (seed, parameter name, its index in the
@@ -31,11 +33,10 @@ struct InitSpec {
   static InitSpec truncated_normal(double std, double low, double high);
 };
 
-// A rectangle of a parameter: where a shard stands in the whole.
-struct GlobalShard {
-  std::vector<int64_t> global_shape;
-  std::vector<int64_t> offset;  // of the shard's first element, per dimension
-  bool operator==(const GlobalShard&) const = default;
+// What a cut has left of a parameter: a rectangle of the whole.
+struct ParameterCut {
+  Rectangle rectangle;
+  std::vector<int64_t> whole_shape;
 };
 
 struct ParameterSlot {
@@ -43,11 +44,11 @@ struct ParameterSlot {
   at::Tensor* tensor = nullptr;
   InitSpec init;
 
-  // Where the tensor stands in the whole parameter, when tensor parallelism has cut it. Nothing: it
-  // is the whole.
-  std::optional<GlobalShard> part = {};
+  // Set where tensor parallelism has cut the parameter; nothing: the tensor is the whole.
+  std::optional<ParameterCut> cut = {};
 
-  GlobalShard where() const;
+  Rectangle where() const;  // the tensor's place in the whole parameter
+  std::vector<int64_t> whole_shape() const;
 };
 
 }  // namespace tessera

@@ -18,8 +18,8 @@ class ChoiceParser {
     while (accept(',')) {
       AttentionChoice choice = parse_choice();
       for (const AttentionChoice& other : choices) {
-        TORCH_CHECK(other.part != choice.part, "attention \"", text_, "\": got two choices for ",
-                    choice.part.empty() ? "every part" : "part \"" + choice.part + "\"",
+        TORCH_CHECK(other.kind != choice.kind, "attention \"", text_, "\": got two choices for ",
+                    choice.kind.empty() ? "every kind of layer" : "kind \"" + choice.kind + "\"",
                     ", expected one");
       }
       choices.push_back(std::move(choice));
@@ -33,7 +33,7 @@ class ChoiceParser {
   AttentionChoice parse_choice() {
     AttentionChoice choice{.name = parse_word("the name of a backend")};
     if (accept('=')) {
-      choice.part = std::move(choice.name);
+      choice.kind = std::move(choice.name);
       choice.name = parse_word("the name of a backend");
     }
     if (accept('(') && !accept(')')) {

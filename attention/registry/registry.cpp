@@ -22,13 +22,13 @@ void check_word(const std::string& name) {
               "\", expected letters, digits and \"_\"");
 }
 
-// The choice for a part: the one that names it, else the one that names none.
+// The choice for a kind: the one that names it, else the one that names none.
 const AttentionChoice* choice_for(const std::vector<AttentionChoice>& choices,
-                                  const std::string& part) {
+                                  const std::string& kind) {
   const AttentionChoice* general = nullptr;
   for (const AttentionChoice& choice : choices) {
-    if (choice.part == part) return &choice;
-    if (choice.part.empty()) general = &choice;
+    if (choice.kind == kind) return &choice;
+    if (choice.kind.empty()) general = &choice;
   }
   return general;
 }
@@ -87,26 +87,26 @@ AttentionOp AttentionRegistry::bind(const std::string& name, const AttentionArgs
 
 AttentionOp AttentionRegistry::make(const std::string& choice) const {
   const std::vector<AttentionChoice> choices = parse_attention_choices(choice);
-  TORCH_CHECK(choices.size() == 1 && choices[0].part.empty(), "attention: got \"", choice,
-              "\", expected one backend for all parts");
+  TORCH_CHECK(choices.size() == 1 && choices[0].kind.empty(), "attention: got \"", choice,
+              "\", expected one backend for all kinds of layer");
   return bind(choices[0].name, choices[0].args);
 }
 
-std::map<std::string, AttentionOp> AttentionRegistry::make_parts(
-    const std::string& choices, const std::vector<std::string>& parts) const {
+std::map<std::string, AttentionOp> AttentionRegistry::make_kinds(
+    const std::string& choices, const std::vector<std::string>& kinds) const {
   const std::vector<AttentionChoice> parsed = parse_attention_choices(choices);
   for (const AttentionChoice& choice : parsed) {
-    const bool is_part = std::find(parts.begin(), parts.end(), choice.part) != parts.end();
-    TORCH_CHECK(choice.part.empty() || is_part, "attention \"", choices, "\": part: got \"",
-                choice.part, "\", expected one of the model's: ", c10::Join(", ", parts));
+    const bool is_kind = std::find(kinds.begin(), kinds.end(), choice.kind) != kinds.end();
+    TORCH_CHECK(choice.kind.empty() || is_kind, "attention \"", choices, "\": kind of layer: got \"",
+                choice.kind, "\", expected one of the model's: ", c10::Join(", ", kinds));
   }
   mask_form(choices);
   std::map<std::string, AttentionOp> ops;
-  for (const std::string& part : parts) {
-    const AttentionChoice* choice = choice_for(parsed, part);
-    TORCH_CHECK(choice != nullptr, "attention \"", choices, "\": got no choice for part \"", part,
-                "\", expected one for each of: ", c10::Join(", ", parts));
-    ops.emplace(part, bind(choice->name, choice->args));
+  for (const std::string& kind : kinds) {
+    const AttentionChoice* choice = choice_for(parsed, kind);
+    TORCH_CHECK(choice != nullptr, "attention \"", choices, "\": got no choice for kind \"", kind,
+                "\", expected one for each of: ", c10::Join(", ", kinds));
+    ops.emplace(kind, bind(choice->name, choice->args));
   }
   return ops;
 }
@@ -119,7 +119,7 @@ std::string AttentionRegistry::mask_form(const std::string& choices) const {
     TORCH_CHECK(backend.mask_form == first.mask_form, "attention \"", choices,
                 "\": mask form: got \"", first.mask_form, "\" of ", first.name, " and \"",
                 backend.mask_form, "\" of ", backend.name,
-                ", expected one form for all parts of a model");
+                ", expected one form for all kinds of layer of a model");
   }
   return first.mask_form;
 }

@@ -33,13 +33,13 @@ class AttentionRegistry {
   // c10::Error that lists the names (or arguments) there are.
   AttentionOp make(const std::string& choice) const;
 
-  // An op for each of a model's parts: "flex" or "flex, sliding=band(width=64)"
-  // (attention_choice.h). Throws c10::Error when a part is left without one, is unknown, or the ops
+  // An op for each of a model's kinds of layer: "flex" or "flex, sliding=band(width=64)"
+  // (attention_choice.h). Throws c10::Error when a kind is left without one, is unknown, or the ops
   // want their masks built in different forms, which one create_mask_fn cannot serve.
-  std::map<std::string, AttentionOp> make_parts(const std::string& choices,
-                                                const std::vector<std::string>& parts) const;
+  std::map<std::string, AttentionOp> make_kinds(const std::string& choices,
+                                                const std::vector<std::string>& kinds) const;
 
-  // The form in which the backends of `choices` want their masks. Throws as make_parts does.
+  // The form in which the backends of `choices` want their masks. Throws as make_kinds does.
   std::string mask_form(const std::string& choices) const;
 
   // By name or alias. Throws c10::Error that lists the names there are.

@@ -1,9 +1,9 @@
-// Tiles: rectangles of a tensor that several ranks or files hold, and how two cuttings of one
+// Rectangles of a tensor that several ranks or files hold, and how two cuttings of one
 // tensor meet. Plain values.
 //
 //   check_tiling("wq.weight", {5, 4}, {{{0, 0}, {3, 4}}, {{3, 0}, {2, 4}}});   // throws unless
-//   exact const std::optional<Tile> common = overlap(mine, saved); part_of(my_tensor, mine,
-//   *common).copy_(part_of(saved_tensor, saved, *common));
+//   exact const std::optional<Rectangle> common = overlap(mine, saved); view_of(my_tensor, mine,
+//   *common).copy_(view_of(saved_tensor, saved, *common));
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,26 +15,29 @@
 
 namespace tessera {
 
-struct Tile {
+struct Rectangle {
   std::vector<int64_t> offset;  // in the whole tensor, per dimension
   std::vector<int64_t> shape;
   int64_t numel() const;
-  bool operator==(const Tile&) const = default;
+
+  static Rectangle whole(std::vector<int64_t> shape);  // all of a tensor
+  bool operator==(const Rectangle&) const = default;
 };
 
-// What two tiles of one tensor have in common; nothing when that has no element.
-std::optional<Tile> overlap(const Tile& a, const Tile& b);
+// What two rectangles of one tensor have in common; nothing when that has no element.
+std::optional<Rectangle> overlap(const Rectangle& a, const Rectangle& b);
 
-// The view of `tensor`, which holds `whole`, where `part` lies inside it.
-at::Tensor part_of(const at::Tensor& tensor, const Tile& whole, const Tile& part);
+// The view of `tensor`, which holds the rectangle `held`, where `inside` lies in it.
+at::Tensor view_of(const at::Tensor& tensor, const Rectangle& held, const Rectangle& inside);
 
-// Throws c10::Error naming `name` unless the tile lies inside a tensor of this shape.
-void check_inside(const std::string& name, const std::vector<int64_t>& shape, const Tile& tile);
+// Throws c10::Error naming `name` unless the rectangle lies inside a tensor of this shape.
+void check_inside(const std::string& name, const std::vector<int64_t>& shape,
+                  const Rectangle& rectangle);
 
-// Throws c10::Error naming `name` and the first place where the tiles do not hold every element of
-// a tensor of this shape exactly once, or lie outside of it. Tiles without elements are allowed.
-// Takes time proportional to the tiles when they are cells of one grid, as ranks cut.
+// Throws c10::Error naming `name` and the first place where the rectangles do not hold every element of
+// a tensor of this shape exactly once, or lie outside of it. Rectangles without elements are allowed.
+// Takes time proportional to the rectangles when they are cells of one grid, as ranks cut.
 void check_tiling(const std::string& name, const std::vector<int64_t>& shape,
-                  const std::vector<Tile>& tiles);
+                  const std::vector<Rectangle>& rectangles);
 
 }  // namespace tessera

@@ -136,17 +136,17 @@ at::Tensor SafetensorsFile::get(const std::string& name) const {
   return impl_->read(entry, dtype(name), entry.sizes, 0);
 }
 
-at::Tensor SafetensorsFile::get(const std::string& name, const Tile& part) const {
+at::Tensor SafetensorsFile::get(const std::string& name, const Rectangle& rectangle) const {
   const SafetensorsEntry& entry = impl_->entry(name);
-  check_inside(path() + ": tensor \"" + name + "\"", entry.sizes, part);
+  check_inside(path() + ": tensor \"" + name + "\"", entry.sizes, rectangle);
   if (entry.sizes.empty()) return get(name);
-  Tile rows{.offset = std::vector<int64_t>(entry.sizes.size(), 0), .shape = entry.sizes};
-  rows.offset[0] = part.offset[0];
-  rows.shape[0] = part.shape[0];
+  Rectangle rows = Rectangle::whole(entry.sizes);
+  rows.offset[0] = rectangle.offset[0];
+  rows.shape[0] = rectangle.shape[0];
   const auto num_rows = static_cast<uint64_t>(entry.sizes[0]);
   const uint64_t row_bytes = num_rows == 0 ? 0 : (entry.end - entry.begin) / num_rows;
-  const uint64_t begin = static_cast<uint64_t>(part.offset[0]) * row_bytes;
-  return part_of(impl_->read(entry, dtype(name), rows.shape, begin), rows, part);
+  const uint64_t begin = static_cast<uint64_t>(rectangle.offset[0]) * row_bytes;
+  return view_of(impl_->read(entry, dtype(name), rows.shape, begin), rows, rectangle);
 }
 
 // ---------------------------------------------------------------------------------------- folders

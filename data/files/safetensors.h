@@ -48,7 +48,7 @@ class SafetensorsFile {
 
   // A rectangle of the tensor; of the file only its rows are read. Throws c10::Error also when it
   // does not lie inside.
-  at::Tensor get(const std::string& name, const Tile& part) const;
+  at::Tensor get(const std::string& name, const Rectangle& rectangle) const;
 
  private:
   struct Impl;

@@ -27,17 +27,17 @@ PhiloxKey parameter_key(uint64_t seed, const std::string& name) {
 }
 
 // A rectangle in row-major order is a sequence of runs that are contiguous in the whole parameter.
-class Rectangle {
+class Runs {
  public:
-  Rectangle(at::IntArrayRef sizes, const GlobalShard& where)
-      : sizes_(sizes.vec()), offset_(where.offset), strides_(sizes.size()) {
+  Runs(const Rectangle& where, at::IntArrayRef whole_shape)
+      : sizes_(where.shape), offset_(where.offset), strides_(where.shape.size()) {
     int64_t stride = 1;
     bool joined = true;  // the dimensions so far are whole, so that the run goes on in the next one
     for (size_t d = sizes_.size(); d-- > 0;) {
       strides_[d] = stride;
-      stride *= where.global_shape[d];
+      stride *= whole_shape[d];
       if (joined) run_ *= sizes_[d];
-      joined = joined && sizes_[d] == where.global_shape[d];
+      joined = joined && sizes_[d] == whole_shape[d];
     }
   }
 
@@ -58,21 +58,22 @@ class Rectangle {
   int64_t run_ = 1;
 };
 
-void check_shard(const Tensor& shard, const GlobalShard& where, const std::string& name) {
+void check_shard(const Tensor& shard, const Rectangle& where, at::IntArrayRef whole_shape,
+                 const std::string& name) {
   TORCH_CHECK(shard.defined() && !shard.is_meta(), "parameter '", name, "' has ",
               shard.defined() ? "no storage (meta device)" : "no tensor",
               ": materialise it before its initialisation");
   TORCH_CHECK(at::isFloatingType(shard.scalar_type()), "parameter '", name, "' has dtype ",
               shard.scalar_type(), ", expected a floating-point type");
-  const size_t num_dims = static_cast<size_t>(shard.dim());
-  bool inside = where.global_shape.size() == num_dims && where.offset.size() == num_dims;
-  for (size_t d = 0; inside && d < num_dims; ++d) {
-    const int64_t size = shard.size(static_cast<int64_t>(d));
-    inside = where.offset[d] >= 0 && where.offset[d] <= where.global_shape[d] - size;
+  bool inside = shard.sizes() == at::IntArrayRef(where.shape) &&
+                where.shape.size() == whole_shape.size() &&
+                where.offset.size() == whole_shape.size();
+  for (size_t d = 0; inside && d < whole_shape.size(); ++d) {
+    inside = where.offset[d] >= 0 && where.offset[d] <= whole_shape[d] - where.shape[d];
   }
   TORCH_CHECK(inside, "parameter '", name, "': a shard of shape ", shard.sizes(), " at offset ",
               at::IntArrayRef(where.offset), " does not lie inside the parameter's shape ",
-              at::IntArrayRef(where.global_shape));
+              whole_shape);
 }
 
 void fill_run(float* out, int64_t first, int64_t count, PhiloxKey key, const InitSpec& init) {
@@ -90,13 +91,13 @@ void fill_run(float* out, int64_t first, int64_t count, PhiloxKey key, const Ini
   }
 }
 
-void fill_random(float* data, int64_t numel, const Rectangle& rectangle, PhiloxKey key,
+void fill_random(float* data, int64_t numel, const Runs& runs, PhiloxKey key,
                  const InitSpec& init) {
-  const int64_t run = rectangle.run_length();
+  const int64_t run = runs.run_length();
   at::parallel_for(0, numel, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end;) {
       const int64_t stop = std::min(end, (i / run + 1) * run);
-      fill_run(data + i, rectangle.global_index(i), stop - i, key, init);
+      fill_run(data + i, runs.global_index(i), stop - i, key, init);
       i = stop;
     }
   });
@@ -104,30 +105,29 @@ void fill_random(float* data, int64_t numel, const Rectangle& rectangle, PhiloxK
 
 }  // namespace
 
-void initialize_shard(Tensor& shard, const GlobalShard& where, const InitSpec& init, uint64_t seed,
-                      const std::string& name) {
-  check_shard(shard, where, name);
+void initialize_shard(Tensor& shard, const Rectangle& where, at::IntArrayRef whole_shape,
+                      const InitSpec& init, uint64_t seed, const std::string& name) {
+  check_shard(shard, where, whole_shape, name);
   at::NoGradGuard no_grad;
   if (init.kind == InitSpec::Kind::kConstant) {
     shard.fill_(init.value);
     return;
   }
   if (shard.numel() == 0) return;
-  const Rectangle rectangle(shard.sizes(), where);
+  const Runs runs(where, whole_shape);
   const bool in_place =
       shard.is_cpu() && shard.scalar_type() == at::kFloat && shard.is_contiguous();
   const Tensor values =
       in_place ? shard : at::empty(shard.sizes(), at::TensorOptions().dtype(at::kFloat));
-  fill_random(values.mutable_data_ptr<float>(), values.numel(), rectangle,
-              parameter_key(seed, name), init);
+  fill_random(values.mutable_data_ptr<float>(), values.numel(), runs, parameter_key(seed, name),
+              init);
   if (!in_place) shard.copy_(values);
 }
 
 void initialize(Tensor& parameter, const InitSpec& init, uint64_t seed, const std::string& name) {
-  const size_t num_dims = parameter.defined() ? static_cast<size_t>(parameter.dim()) : 0;
   const std::vector<int64_t> shape =
       parameter.defined() ? parameter.sizes().vec() : std::vector<int64_t>();
-  initialize_shard(parameter, {shape, std::vector<int64_t>(num_dims, 0)}, init, seed, name);
+  initialize_shard(parameter, Rectangle::whole(shape), shape, init, seed, name);
 }
 
 }  // namespace tessera

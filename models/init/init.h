@@ -17,9 +17,10 @@
 namespace tessera {
 
 // Fills `shard` (any floating dtype; values are made in float32 and cast) with its part of the
-// parameter `name`. Throws c10::Error when the shard does not lie inside global_shape.
-void initialize_shard(at::Tensor& shard, const GlobalShard& where, const InitSpec& init,
-                      uint64_t seed, const std::string& name);
+// parameter `name`. Throws c10::Error when the shard is not of the shape of `where`
+// or does not lie inside whole_shape.
+void initialize_shard(at::Tensor& shard, const Rectangle& where, at::IntArrayRef whole_shape,
+                      const InitSpec& init, uint64_t seed, const std::string& name);
 
 // The whole parameter.
 void initialize(at::Tensor& parameter, const InitSpec& init, uint64_t seed,

@@ -17,7 +17,7 @@ struct Tokens {
 
 }  // namespace
 
-Llama3Activations llama3_activations(const Llama3Config& config, const Llama3Part& part,
+Llama3Activations llama3_activations(const Llama3Config& config, const Llama3Stage& stage,
                                      const Llama3Step& step) {
   const Tokens n(step);
   const int64_t e = step.activation_bytes, f = step.statistic_bytes, dim = config.dim;
@@ -30,24 +30,24 @@ Llama3Activations llama3_activations(const Llama3Config& config, const Llama3Par
   result.layer = n.own * (2 * dim * e + 2 * f) + n.all * (2 * dim + q + 4 * ffn) * e +
                  n.keys * 2 * kv * e + step.num_outputs * n.all * (q * e + heads * f);
   const int64_t head = n.own * (dim * e + f) + (n.are_cut ? n.all * dim * e : 0);
-  result.kept = n.own * dim * e + (part.head ? head : 0) +
-                part.num_recomputed * result.recomputed_layer +
-                (part.num_layers - part.num_recomputed) * result.layer;
-  if (part.num_layers > 0) result.backward = n.all * (2 * dim + 3 * ffn) * e;
-  if (part.num_recomputed > 0) result.backward += result.layer - result.recomputed_layer;
-  result.deferred = part.num_layers * n.all * (4 * dim + 2 * q + 2 * kv + 3 * ffn) * e;
+  result.kept = n.own * dim * e + (stage.head ? head : 0) +
+                stage.num_recomputed * result.recomputed_layer +
+                (stage.num_layers - stage.num_recomputed) * result.layer;
+  if (stage.num_layers > 0) result.backward = n.all * (2 * dim + 3 * ffn) * e;
+  if (stage.num_recomputed > 0) result.backward += result.layer - result.recomputed_layer;
+  result.deferred = stage.num_layers * n.all * (4 * dim + 2 * q + 2 * kv + 3 * ffn) * e;
   return result;
 }
 
-Llama3TensorTraffic llama3_tensor_traffic(const Llama3Config& config, const Llama3Part& part,
+Llama3TensorTraffic llama3_tensor_traffic(const Llama3Config& config, const Llama3Stage& stage,
                                           const Llama3Step& step) {
   Llama3TensorTraffic result;
   if (step.tp == 1) return result;
   const int64_t whole = step.rows * step.seq_len * config.dim * step.activation_bytes;
   // Each layer enters and leaves tensor parallelism twice, forward and backward; recomputing is a
   // forward more. The embedding leaves it, the head enters it.
-  const int64_t layers = 2 * part.num_layers, again = 2 * part.num_recomputed;
-  const int64_t head = part.head ? 1 : 0, embedding = part.embedding ? 1 : 0;
+  const int64_t layers = 2 * stage.num_layers, again = 2 * stage.num_recomputed;
+  const int64_t head = stage.head ? 1 : 0, embedding = stage.embedding ? 1 : 0;
   const int64_t enters = layers + again + head, leaves = layers + again + embedding;
   const int64_t enters_back = layers + head, leaves_back = layers + embedding;
   if (step.sequence_parallel) {

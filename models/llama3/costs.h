@@ -35,7 +35,7 @@
 namespace tessera {
 
 // Modules of one stage.
-struct Llama3Part {
+struct Llama3Stage {
   bool embedding = true;
   int64_t num_layers = 0;
   int64_t num_recomputed = 0;  // of these layers
@@ -61,7 +61,7 @@ struct Llama3Activations {
   int64_t deferred = 0;  // of all layers, from I to W of a split backward
 };
 
-Llama3Activations llama3_activations(const Llama3Config& config, const Llama3Part& part,
+Llama3Activations llama3_activations(const Llama3Config& config, const Llama3Stage& stage,
                                      const Llama3Step& step);
 
 // Sent by a rank in one microbatch, without the loss: gathers and scatters of tokens with sequence
@@ -72,7 +72,7 @@ struct Llama3TensorTraffic {
   int64_t all_reduce = 0;
 };
 
-Llama3TensorTraffic llama3_tensor_traffic(const Llama3Config& config, const Llama3Part& part,
+Llama3TensorTraffic llama3_tensor_traffic(const Llama3Config& config, const Llama3Stage& stage,
                                           const Llama3Step& step);
 
 }  // namespace tessera

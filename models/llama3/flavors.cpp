@@ -128,7 +128,7 @@ std::unique_ptr<Model> make_llama3(const ModelRequest& request, const AttentionR
   config.mask_rule = requested_mask_rule(request);
   config.mask_registry = request.mask_registry;
   config.max_seq_len = request.max_seq_len;
-  const auto ops = attention.make_parts(request.attention, {"global"});
+  const auto ops = attention.make_kinds(request.attention, {"global"});
   return std::make_unique<Llama3>(config, ops.at("global"), placement);
 }
 

@@ -238,9 +238,8 @@ void check_same_tensors(const Llama3Config& config, const std::vector<NamedShard
       continue;
     }
     const SafetensorsFile& file = files.file_of(name);
-    if (part.where.global_shape != file.sizes(name)) {
-      mismatches.add_different(name, shape_text(file.sizes(name)),
-                               shape_text(part.where.global_shape));
+    if (part.whole_shape != file.sizes(name)) {
+      mismatches.add_different(name, shape_text(file.sizes(name)), shape_text(part.whole_shape));
     } else if (!at::isFloatingType(file.dtype(name))) {
       mismatches.add_different(name, at::toString(file.dtype(name)), "a floating-point dtype");
     }
@@ -259,10 +258,9 @@ at::Tensor read_part(const Llama3Config& config, const NamedShard& part,
                      const SafetensorsFolder& files) {
   const std::string name = hf_llama3_name(part.name);
   const SafetensorsFile& file = files.file_of(name);
-  const Tile own{.offset = part.where.offset, .shape = part.tensor.sizes().vec()};
-  if (num_rotated_heads(config, part.name) == 0) return file.get(name, own);
+  if (num_rotated_heads(config, part.name) == 0) return file.get(name, part.where);
   const at::Tensor whole = from_hf_llama3_layout(config, part.name, file.get(name));
-  return part_of(whole, {.offset = {0, 0}, .shape = whole.sizes().vec()}, own);
+  return view_of(whole, Rectangle::whole(whole.sizes().vec()), part.where);
 }
 
 }  // namespace

@@ -21,13 +21,13 @@ using at::Tensor;
 constexpr const char* kGlobalMask = "global";
 
 // A parameter on the meta device, or this rank's part of it, listed in its block.
-void declare(Block& block, Tensor& member, const std::string& name, const TensorPart& part,
+void declare(Block& block, Tensor& member, const std::string& name, const OwnShape& own,
              const InitSpec& init) {
-  member = at::empty(part.shape, at::TensorOptions().device(at::kMeta).dtype(at::kFloat));
-  block.slots.push_back({name, &member, init, part.where});
+  member = at::empty(own.shape, at::TensorOptions().device(at::kMeta).dtype(at::kFloat));
+  block.slots.push_back({name, &member, init, own.cut});
 }
 
-TensorPart whole(const std::vector<int64_t>& shape) { return {shape, std::nullopt}; }
+OwnShape whole(const std::vector<int64_t>& shape) { return {shape}; }
 
 // Dimensions of a weight [out, in] along which tensor parallelism cuts.
 constexpr int64_t kByRows = 0, kByColumns = 1;
@@ -189,7 +189,7 @@ struct Llama3::Modules {
       : stage(stage_of(config, placement)),
         tp(placement.tensor),
         vocabulary(tp.vocabulary(config.vocab_size)) {
-    const TensorPart vocabulary_rows = tp.cut({config.vocab_size, config.dim}, kByRows);
+    const OwnShape vocabulary_rows = tp.cut({config.vocab_size, config.dim}, kByRows);
     const bool tied_head = stage.head && config.tied_embeddings;
     if (stage.embedding || (tied_head && placement.tied_embedding == nullptr)) {
       // A tied embedding starts as the head: with N(0, 1) the first logits would have a deviation

@@ -40,8 +40,8 @@ void check_blocks(const std::vector<Block*>& blocks, at::ScalarType dtype) {
 struct LocalPart {
   std::string name;
   int64_t flat_offset = 0;
-  std::vector<int64_t> shape;
-  GlobalShard where;
+  Rectangle where;
+  std::vector<int64_t> whole_shape;
   InitSpec init;
   bool is_cut_by_tensor = false;
   ProcessGroup shared_with = {};  // other pipeline stages that hold it
@@ -101,12 +101,12 @@ ShardedParameters::Impl::Impl(const std::vector<Block*>& model_blocks,
       const IndexRange rows = place.rows_of(groups.shard.rank());
       LocalPart part{.name = slot.name,
                      .flat_offset = numel + place.shard_offset,
-                     .shape = slot.tensor->sizes().vec(),
                      .where = slot.where(),
+                     .whole_shape = slot.whole_shape(),
                      .init = slot.init,
-                     .is_cut_by_tensor = slot.part.has_value()};
-      if (!part.shape.empty()) {
-        part.shape[0] = rows.size();
+                     .is_cut_by_tensor = slot.cut.has_value()};
+      if (!part.whole_shape.empty()) {
+        part.where.shape[0] = rows.size();
         part.where.offset[0] += rows.begin;
       }
       parts.push_back(std::move(part));
@@ -221,7 +221,7 @@ void ShardedParameters::Impl::sum_whole_gradients_over_tensor() {
   std::vector<Tensor> views, flat;
   for (const LocalPart& part : parts) {
     if (part.is_cut_by_tensor) continue;
-    const int64_t numel = c10::multiply_integers(part.shape);
+    const int64_t numel = part.where.numel();
     views.push_back(gradients.narrow(0, part.flat_offset, numel));
   }
   const at::NoGradGuard no_grad;
@@ -246,10 +246,8 @@ std::vector<ShardLayout> shard_layouts(const std::vector<Block*>& blocks, int64_
 }
 
 NamedShard whole_shard(const std::string& name, const Tensor& tensor) {
-  const std::vector<int64_t> origin(static_cast<size_t>(tensor.dim()), 0);
-  return {.name = name,
-          .tensor = tensor,
-          .where = {.global_shape = tensor.sizes().vec(), .offset = origin}};
+  const std::vector<int64_t> shape = tensor.sizes().vec();
+  return {.name = name, .tensor = tensor, .where = Rectangle::whole(shape), .whole_shape = shape};
 }
 
 ShardedParameters::ShardedParameters(const std::vector<Block*>& blocks,
@@ -269,11 +267,12 @@ std::vector<NamedShard> ShardedParameters::named(const Tensor& flat) const {
               impl_->masters.sizes());
   std::vector<NamedShard> shards;
   for (const LocalPart& part : impl_->parts) {
-    const int64_t numel = c10::multiply_integers(part.shape);
+    const int64_t numel = part.where.numel();
     const bool is_first_tensor_rank = part.is_cut_by_tensor || impl_->groups.tensor.rank() == 0;
     shards.push_back({.name = part.name,
-                      .tensor = flat.narrow(0, part.flat_offset, numel).view(part.shape),
+                      .tensor = flat.narrow(0, part.flat_offset, numel).view(part.where.shape),
                       .where = part.where,
+                      .whole_shape = part.whole_shape,
                       .init = part.init,
                       .is_counted = is_first_tensor_rank && part.shared_with.rank() == 0});
   }
@@ -314,7 +313,7 @@ void ShardedParameters::finish_gradients() {
 
   impl.sum_whole_gradients_over_tensor();
   for (const LocalPart& part : impl.parts) {
-    const int64_t numel = c10::multiply_integers(part.shape);
+    const int64_t numel = part.where.numel();
     part.shared_with.all_reduce(impl.gradients.narrow(0, part.flat_offset, numel)).wait();
   }
 }

@@ -72,8 +72,9 @@ struct ShardedParametersOptions {
 // This rank's rectangle of a parameter.
 struct NamedShard {
   std::string name;
-  at::Tensor tensor;  // view; empty (0 rows) on ranks beyond the last row
-  GlobalShard where;
+  at::Tensor tensor;                 // view; empty (0 rows) on ranks beyond the last row
+  Rectangle where;                   // the tensor's place in the whole parameter
+  std::vector<int64_t> whole_shape;  // of the parameter
   InitSpec init = {};
 
   // One rank of all that hold this rectangle: who counts it in norms and writes it to files. Ranks

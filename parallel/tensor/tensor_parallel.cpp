@@ -31,16 +31,14 @@ at::Tensor TensorParallel::leave(const at::Tensor& partial_BTD) const {
                             : sum_over(partial_BTD, group_);
 }
 
-TensorPart TensorParallel::cut(const std::vector<int64_t>& shape, int64_t dim) const {
-  if (size() == 1) return {shape, std::nullopt};
+OwnShape TensorParallel::cut(const std::vector<int64_t>& shape, int64_t dim) const {
+  if (size() == 1) return {shape};
   const auto d = static_cast<size_t>(dim);
   const IndexRange own = even_part(shape[d], size(), group_.rank());
-  TensorPart part{
-      .shape = shape,
-      .where = GlobalShard{.global_shape = shape, .offset = std::vector<int64_t>(shape.size(), 0)}};
-  part.shape[d] = own.size();
-  part.where->offset[d] = own.begin;
-  return part;
+  Rectangle rectangle = Rectangle::whole(shape);
+  rectangle.offset[d] = own.begin;
+  rectangle.shape[d] = own.size();
+  return {.shape = rectangle.shape, .cut = ParameterCut{rectangle, shape}};
 }
 
 VocabularyPart TensorParallel::vocabulary(int64_t vocab_size) const {

@@ -39,9 +39,9 @@ struct VocabularyPart {
 };
 
 // What a rank declares of a parameter that is cut: its own shape and where that stands.
-struct TensorPart {
+struct OwnShape {
   std::vector<int64_t> shape;
-  std::optional<GlobalShard> where;  // nothing: it is the whole
+  std::optional<ParameterCut> cut = {};  // nothing: it is the whole
 };
 
 class TensorParallel {
@@ -58,7 +58,7 @@ class TensorParallel {
   at::Tensor leave(const at::Tensor& partial_BTD) const;
 
   // This rank's part of a parameter along `dim`. Parts may be uneven.
-  TensorPart cut(const std::vector<int64_t>& shape, int64_t dim) const;
+  OwnShape cut(const std::vector<int64_t>& shape, int64_t dim) const;
   VocabularyPart vocabulary(int64_t vocab_size) const;
 
   // Throws c10::Error naming the field when `value` does not divide by the ranks.

@@ -136,11 +136,9 @@ SavedTensors write_file(const Writer& writer, const std::string& stem,
     parts.push_back(part);
     values.emplace_back(part.name, part.tensor);
     const bool is_cast = floating_dtype && part.tensor.is_floating_point();
-    saved[part.name] = {
-        .dtype = is_cast ? *floating_dtype : part.tensor.scalar_type(),
-        .shape = part.where.global_shape,
-        .parts = {{.file = file,
-                   .tile = {.offset = part.where.offset, .shape = part.tensor.sizes().vec()}}}};
+    saved[part.name] = {.dtype = is_cast ? *floating_dtype : part.tensor.scalar_type(),
+                        .shape = part.whole_shape,
+                        .parts = {{.file = file, .rectangle = part.where}}};
   }
   // With this key transformers opens the file as PyTorch's.
   std::map<std::string, std::string> metadata = {{"format", "pt"}};

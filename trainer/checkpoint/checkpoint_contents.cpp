@@ -25,7 +25,7 @@ Json to_json(const SavedTensors& tensors) {
   for (const auto& [name, tensor] : tensors) {
     Json parts = Json::array();
     for (const SavedPart& part : tensor.parts) {
-      parts.push_back({part.file, part.tile.offset, part.tile.shape});
+      parts.push_back({part.file, part.rectangle.offset, part.rectangle.shape});
     }
     json[name] = {{"dtype", find_safetensors_dtype(tensor.dtype)->name},
                   {"shape", tensor.shape},
@@ -58,8 +58,8 @@ SavedTensors tensors_from_json(const Json& json) {
     tensor.shape = value.at("shape").get<std::vector<int64_t>>();
     for (const Json& part : value.at("parts")) {
       tensor.parts.push_back({.file = part.at(0).get<std::string>(),
-                              .tile = {.offset = part.at(1).get<std::vector<int64_t>>(),
-                                       .shape = part.at(2).get<std::vector<int64_t>>()}});
+                              .rectangle = {.offset = part.at(1).get<std::vector<int64_t>>(),
+                                            .shape = part.at(2).get<std::vector<int64_t>>()}});
     }
   }
   return tensors;
@@ -147,9 +147,9 @@ void merge(CheckpointContents& into, const CheckpointContents& from) {
 
 void check_parts(const SavedTensors& tensors) {
   for (const auto& [name, tensor] : tensors) {
-    std::vector<Tile> tiles;
-    for (const SavedPart& part : tensor.parts) tiles.push_back(part.tile);
-    check_tiling("tensor " + name, tensor.shape, tiles);
+    std::vector<Rectangle> rectangles;
+    for (const SavedPart& part : tensor.parts) rectangles.push_back(part.rectangle);
+    check_tiling("tensor " + name, tensor.shape, rectangles);
   }
 }
 

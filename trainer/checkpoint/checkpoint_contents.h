@@ -21,7 +21,7 @@ namespace tessera {
 
 struct SavedPart {
   std::string file;  // in the checkpoint's folder; its tensor has the same name
-  Tile tile;
+  Rectangle rectangle;
   bool operator==(const SavedPart&) const = default;
 };
 

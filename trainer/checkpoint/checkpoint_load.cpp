@@ -54,9 +54,9 @@ SavedTensors tensors_of(const SafetensorsFile& file, const std::string& name) {
   SavedTensors tensors;
   for (const std::string& tensor : file.names()) {
     const std::vector<int64_t>& shape = file.sizes(tensor);
-    const Tile all{.offset = std::vector<int64_t>(shape.size(), 0), .shape = shape};
-    tensors[tensor] = {
-        .dtype = file.dtype(tensor), .shape = shape, .parts = {{.file = name, .tile = all}}};
+    tensors[tensor] = {.dtype = file.dtype(tensor),
+                       .shape = shape,
+                       .parts = {{.file = name, .rectangle = Rectangle::whole(shape)}}};
   }
   return tensors;
 }
@@ -87,11 +87,11 @@ Differences compare(const SavedTensors& saved, const std::vector<NamedShard>& as
     const auto found = saved.find(part.name);
     if (found == saved.end()) {
       differences.missing.push_back(part.name);
-    } else if (part.where.global_shape != found->second.shape ||
+    } else if (part.whole_shape != found->second.shape ||
                (same_dtype && part.tensor.scalar_type() != found->second.dtype)) {
       differences.different.push_back(
           {part.name, description_of(found->second.dtype, found->second.shape),
-           description_of(part.tensor.scalar_type(), part.where.global_shape)});
+           description_of(part.tensor.scalar_type(), part.whole_shape)});
     }
   }
   for (const auto& [name, tensor] : saved) {
@@ -131,7 +131,7 @@ struct Copy {
   at::Tensor target;  // the part of a tensor that is filled
   const SafetensorsFile* file = nullptr;
   std::string name;
-  Tile from;  // in the file's tensor
+  Rectangle from;  // in the file's tensor
 };
 
 class Loader {
@@ -205,22 +205,22 @@ Json Loader::plan(const SavedTensors& saved, const std::vector<NamedShard>& aske
 }
 
 void Loader::plan_part(const SavedTensor& saved, const NamedShard& part) {
-  const Tile own{.offset = part.where.offset, .shape = part.tensor.sizes().vec()};
+  const Rectangle& own = part.where;
   check_inside("tensor " + part.name + " to load into", saved.shape, own);
   for (const SavedPart& stored : saved.parts) {
-    const std::optional<Tile> common = overlap(own, stored.tile);
+    const std::optional<Rectangle> common = overlap(own, stored.rectangle);
     if (!common) continue;
     const SafetensorsFile& file = open(stored.file);
-    TORCH_CHECK(file.contains(part.name) && file.sizes(part.name) == stored.tile.shape &&
+    TORCH_CHECK(file.contains(part.name) && file.sizes(part.name) == stored.rectangle.shape &&
                     file.dtype(part.name) == saved.dtype,
                 file.path(), ": has no ", part.name, " as ",
-                description_of(saved.dtype, stored.tile.shape), ", which ", kManifestFile,
+                description_of(saved.dtype, stored.rectangle.shape), ", which ", kManifestFile,
                 " expects");
-    Tile from = *common;
+    Rectangle from = *common;
     for (size_t dim = 0; dim < from.offset.size(); ++dim) {
-      from.offset[dim] -= stored.tile.offset[dim];
+      from.offset[dim] -= stored.rectangle.offset[dim];
     }
-    copies_.push_back({.target = part_of(part.tensor.detach(), own, *common),
+    copies_.push_back({.target = view_of(part.tensor.detach(), own, *common),
                        .file = &file,
                        .name = part.name,
                        .from = std::move(from)});

@@ -23,7 +23,7 @@ AxisTraffic tensor_traffic(const PlannedJob& job) {
   Llama3TensorTraffic layers;
   for (const PlannedStage& stage : job.stages) {
     const Llama3TensorTraffic own =
-        llama3_tensor_traffic(job.llama(), stage.part, job.microbatch());
+        llama3_tensor_traffic(job.llama(), stage.holds, job.microbatch());
     layers.gather += own.gather;
     layers.scatter += own.scatter;
     layers.all_reduce += own.all_reduce;
@@ -128,7 +128,7 @@ int64_t summed_over_tensor_numel(const PlannedJob& job) {
   int64_t numel = 0;
   for (size_t u = 0; u < job.blocks.size(); ++u) {
     for (size_t i = 0; i < job.blocks[u]->slots.size(); ++i) {
-      if (!job.blocks[u]->slots[i].part) numel += own_numel(job, u, i);
+      if (!job.blocks[u]->slots[i].cut) numel += own_numel(job, u, i);
     }
   }
   return numel;

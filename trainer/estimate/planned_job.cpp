@@ -61,16 +61,16 @@ void PlannedJob::describe_stages() {
                 models.models[i]->description(), "; expected llama3");
     PlannedStage stage{.stage = models.stages[i],
                        .model = model,
-                       .part = {.num_layers = model->config().n_layers},
+                       .holds = {.num_layers = model->config().n_layers},
                        .units = units_of(model->blocks(), blocks),
                        .uses = units_of(model->segment_blocks(), blocks)};
     if (layout.pipeline) {
       const pipeline::StageModules& modules =
           layout.pipeline->stages[static_cast<size_t>(stage.stage)];
-      stage.part = {
+      stage.holds = {
           .embedding = modules.embedding, .num_layers = modules.num_layers(), .head = modules.head};
     }
-    for (const Block* block : model->blocks()) stage.part.num_recomputed += block->recompute;
+    for (const Block* block : model->blocks()) stage.holds.num_recomputed += block->recompute;
     stages.push_back(std::move(stage));
   }
 }
@@ -109,7 +109,7 @@ std::map<std::string, AttentionCalls> PlannedJob::attention_calls() const {
     const std::vector<AttentionSite> sites = stage.model->attention_sites();
     TORCH_INTERNAL_ASSERT(sites.size() == layers.size(), "expected a layer to attend once");
     for (size_t i = 0; i < sites.size(); ++i) {
-      AttentionCalls& of_mask = calls[sites[i].part];
+      AttentionCalls& of_mask = calls[sites[i].kind];
       ++of_mask.layers;
       of_mask.forwards += layers[i]->recompute ? 2 : 1;
     }

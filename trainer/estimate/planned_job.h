@@ -19,7 +19,7 @@ namespace tessera {
 struct PlannedStage {
   int64_t stage = 0;
   Llama3* model = nullptr;
-  Llama3Part part = {};
+  Llama3Stage holds = {};
   std::vector<int64_t> units = {};  // of its own blocks, of this rank's units
   std::vector<int64_t> uses = {};   // in the order of a forward; may name a unit of another stage
 };
@@ -39,7 +39,7 @@ struct PlannedJob {
   PlannedJob& operator=(const PlannedJob&) = delete;
 
   const Llama3Config& llama() const { return stages.front().model->config(); }
-  bool has_loss() const { return stages.back().part.head; }
+  bool has_loss() const { return stages.back().holds.head; }
   const PlannedStage& last_stage() const { return stages.back(); }
   int64_t statistic_bytes() const { return options().compute_dtype == at::kDouble ? 8 : 4; }
 

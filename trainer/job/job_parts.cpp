@@ -59,7 +59,7 @@ World join_world(const Environment& environment, const JobConfig& config, at::De
 WorkWeights work_weights(Model& model) {
   std::map<std::string, double> layers;
   for (const AttentionSite& site : model.attention_sites()) {
-    if (site.sequence == MaskSequence::kRow) ++layers[site.part];
+    if (site.sequence == MaskSequence::kRow) ++layers[site.kind];
   }
   return {.layers = {layers.begin(), layers.end()}};
 }

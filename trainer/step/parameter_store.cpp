@@ -13,7 +13,7 @@ ParameterStore::ParameterStore(const std::vector<Block*>& blocks,
                                const ParameterGroups& groups)
     : ShardedParameters(blocks, groups, options) {
   for (NamedShard& shard : named(masters())) {
-    initialize_shard(shard.tensor, shard.where, shard.init, seed, shard.name);
+    initialize_shard(shard.tensor, shard.where, shard.whole_shape, shard.init, seed, shard.name);
   }
   refresh();
 }

@@ -85,11 +85,11 @@ TEST(AttentionRegistryTest, ArgumentsReachTheFunctionAsItsStruct) {
 
 TEST(AttentionRegistryTest, MakesOpsForTheParts) {
   const AttentionRegistry registry = registry_with_scaled();
-  const std::vector<std::string> parts{"global", "sliding"};
+  const std::vector<std::string> kinds{"global", "sliding"};
   const auto names = [&](const std::string& choices) {
     std::vector<std::string> names;
-    for (const auto& [part, op] : registry.make_parts(choices, parts)) {
-      names.push_back(part + "=" + op.name());
+    for (const auto& [kind, op] : registry.make_kinds(choices, kinds)) {
+      names.push_back(kind + "=" + op.name());
     }
     return names;
   };
@@ -97,10 +97,10 @@ TEST(AttentionRegistryTest, MakesOpsForTheParts) {
   EXPECT_THAT(names("flex, sliding=scaled(factor=2)"),
               ElementsAre("global=flex", "sliding=scaled"));
   EXPECT_THAT(names("sliding=sdpa, global=eager"), ElementsAre("global=eager", "sliding=sdpa"));
-  EXPECT_ERROR(names("sliding=sdpa"), "no choice for part \"global\"", "global, sliding");
+  EXPECT_ERROR(names("sliding=sdpa"), "no choice for kind \"global\"", "global, sliding");
   EXPECT_ERROR(names("flex, slidign=sdpa"), "\"slidign\"", "global, sliding");
   EXPECT_ERROR(names("flex, sliding=flash"), "\"flash\"", "one of: eager, flex, sdpa, scaled");
-  EXPECT_ERROR(registry.make("global=flex"), "one backend for all parts");
+  EXPECT_ERROR(registry.make("global=flex"), "one backend for all kinds of layer");
 }
 
 TEST(AttentionRegistryTest, PartsShareOneMaskForm) {
@@ -109,7 +109,7 @@ TEST(AttentionRegistryTest, PartsShareOneMaskForm) {
   EXPECT_EQ(registry.mask_form("flex, sliding=sdpa"), "block");
   EXPECT_EQ(registry.mask_form("own_pattern"), "none");
   EXPECT_EQ(registry.make("own_pattern").mask_form(), "none");
-  EXPECT_ERROR(registry.make_parts("flex, sliding=own_pattern", {"global", "sliding"}), "mask form",
+  EXPECT_ERROR(registry.make_kinds("flex, sliding=own_pattern", {"global", "sliding"}), "mask form",
                "\"block\" of flex", "\"none\" of own_pattern");
 }
 

@@ -12,19 +12,19 @@ namespace tessera {
 namespace {
 
 TEST(Tiles, OverlapIsWhatBothHold) {
-  const Tile a{{0, 2}, {4, 3}}, b{{3, 0}, {5, 4}};
-  EXPECT_EQ(overlap(a, b), (Tile{{3, 2}, {1, 2}}));
+  const Rectangle a{{0, 2}, {4, 3}}, b{{3, 0}, {5, 4}};
+  EXPECT_EQ(overlap(a, b), (Rectangle{{3, 2}, {1, 2}}));
   EXPECT_EQ(overlap(b, a), overlap(a, b));
   EXPECT_EQ(overlap(a, {{4, 2}, {1, 1}}), std::nullopt);
   EXPECT_EQ(overlap(a, {{0, 2}, {0, 3}}), std::nullopt);
-  EXPECT_EQ(overlap({{}, {}}, {{}, {}}), (Tile{}));
+  EXPECT_EQ(overlap({{}, {}}, {{}, {}}), (Rectangle{}));
 }
 
 // Every cutting into every other: the whole is put together from parts again.
 TEST(Tiles, PartsOfOneCuttingFillAnother) {
   const at::Tensor whole = at::arange(5 * 7).view({5, 7});
-  const Tile all{{0, 0}, {5, 7}};
-  const std::vector<std::vector<Tile>> cuttings = {
+  const Rectangle all{{0, 0}, {5, 7}};
+  const std::vector<std::vector<Rectangle>> cuttings = {
       {all},
       {{{0, 0}, {3, 7}}, {{3, 0}, {2, 7}}},
       {{{0, 0}, {5, 4}}, {{0, 4}, {5, 3}}},
@@ -33,12 +33,12 @@ TEST(Tiles, PartsOfOneCuttingFillAnother) {
     check_tiling("whole", {5, 7}, from);
     for (const auto& to : cuttings) {
       const at::Tensor result = at::zeros_like(whole);
-      for (const Tile& mine : to) {
-        const at::Tensor own = part_of(result, all, mine);
-        for (const Tile& saved : from) {
-          const std::optional<Tile> common = overlap(mine, saved);
+      for (const Rectangle& mine : to) {
+        const at::Tensor own = view_of(result, all, mine);
+        for (const Rectangle& saved : from) {
+          const std::optional<Rectangle> common = overlap(mine, saved);
           if (!common) continue;
-          part_of(own, mine, *common).copy_(part_of(part_of(whole, all, saved), saved, *common));
+          view_of(own, mine, *common).copy_(view_of(view_of(whole, all, saved), saved, *common));
         }
       }
       EXPECT_TRUE(at::equal(result, whole));

@@ -65,7 +65,7 @@ TEST(Init, ShardsAreSlicesOfTheWhole) {
         want = want.narrow(static_cast<int64_t>(d), offset[d], sizes[d]);
       }
       Tensor shard = at::empty(sizes);
-      initialize_shard(shard, {shape, offset}, init, 9, "w");
+      initialize_shard(shard, {offset, sizes}, shape, init, 9, "w");
       ASSERT_TRUE(at::equal(shard, want)) << "round " << round << ": " << want.sizes();
     }
   }
@@ -77,7 +77,7 @@ TEST(Init, StridedAndEmptyShards) {
   initialize(transposed, kNormal, 9, "w");
   EXPECT_TRUE(at::equal(transposed, all));
   Tensor empty = at::empty({0, 8});
-  initialize_shard(empty, {{5, 8}, {5, 0}}, kNormal, 9, "w");
+  initialize_shard(empty, {{5, 0}, {0, 8}}, {5, 8}, kNormal, 9, "w");
   EXPECT_EQ(empty.numel(), 0);
 }
 
@@ -122,11 +122,13 @@ TEST(Init, WritesIntoLeavesThatRequireGradients) {
 
 TEST(Init, Errors) {
   Tensor shard = at::zeros({2, 3});
-  EXPECT_ERROR(initialize_shard(shard, {{4, 3}, {3, 0}}, kNormal, 1, "layers.0.w"), "'layers.0.w'",
-               "[2, 3]", "[3, 0]", "[4, 3]", "does not lie inside");
-  EXPECT_ERROR(initialize_shard(shard, {{4, 3}, {-1, 0}}, kNormal, 1, "w"), "[-1, 0]");
-  EXPECT_ERROR(initialize_shard(shard, {{6}, {0}}, kNormal, 1, "w"), "[2, 3]", "[6]");
-  EXPECT_ERROR(initialize_shard(shard, {{1, 3}, {0, 0}}, InitSpec::constant(1), 1, "w"), "[1, 3]");
+  EXPECT_ERROR(initialize_shard(shard, {{3, 0}, {2, 3}}, {4, 3}, kNormal, 1, "layers.0.w"),
+               "'layers.0.w'", "[2, 3]", "[3, 0]", "[4, 3]", "does not lie inside");
+  EXPECT_ERROR(initialize_shard(shard, {{-1, 0}, {2, 3}}, {4, 3}, kNormal, 1, "w"), "[-1, 0]");
+  EXPECT_ERROR(initialize_shard(shard, {{0}, {6}}, {6}, kNormal, 1, "w"), "[2, 3]", "[6]");
+  EXPECT_ERROR(initialize_shard(shard, {{0, 0}, {2, 3}}, {1, 3}, InitSpec::constant(1), 1, "w"),
+               "[1, 3]");
+  EXPECT_ERROR(initialize_shard(shard, {{0, 0}, {1, 3}}, {4, 3}, kNormal, 1, "w"), "[2, 3]");
   Tensor meta = at::empty({2}, at::TensorOptions().device(at::kMeta));
   EXPECT_ERROR(initialize(meta, kNormal, 1, "w"), "'w'", "meta device", "materialise");
   Tensor undefined;

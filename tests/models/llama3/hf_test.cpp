@@ -250,6 +250,7 @@ TEST_F(HfLoading, EachRankReadsItsRectangle) {
         part.tensor = part.tensor.narrow(1, column, shape[1] - column);
       }
       part.tensor = at::full_like(part.tensor, 7.0, at::kDouble);
+      part.where.shape = part.tensor.sizes().vec();
       parts.push_back(part);
     }
   }
@@ -257,9 +258,9 @@ TEST_F(HfLoading, EachRankReadsItsRectangle) {
   for (const ParameterSlot& slot : model_->parameters()) {
     for (const NamedShard& part : parts) {
       if (part.name != slot.name) continue;
-      const Tile own{part.where.offset, part.tensor.sizes().vec()};
-      const Tile all{std::vector<int64_t>(own.offset.size(), 0), slot.tensor->sizes().vec()};
-      EXPECT_TRUE(part.tensor.to(at::kFloat).equal(part_of(*slot.tensor, all, own))) << part.name;
+      const Rectangle all = Rectangle::whole(slot.tensor->sizes().vec());
+      EXPECT_TRUE(part.tensor.to(at::kFloat).equal(view_of(*slot.tensor, all, part.where)))
+          << part.name;
     }
   }
   // A pipeline stage lacks names; that is no mismatch.

@@ -17,7 +17,7 @@ Llama3Config small_config() {
   return config;
 }
 
-const Llama3Part kWhole{.num_layers = 3};
+const Llama3Stage kWhole{.num_layers = 3};
 
 TEST(Llama3Costs, ActivationsFollowTheFormula) {
   // N = 10, D = 8, A = 8, K = 4, F = 16, 4 heads, e = 2, f = 4.
@@ -33,19 +33,19 @@ TEST(Llama3Costs, ActivationsFollowTheFormula) {
 
 TEST(Llama3Costs, StagesAddUpToTheModelAndWhatTheyHandOver) {
   const Llama3Step step{.rows = 2, .seq_len = 8, .tp = 2};
-  const Llama3Part first{.num_layers = 2, .num_recomputed = 1, .head = false};
-  const Llama3Part last{.embedding = false, .num_layers = 1};
-  const Llama3Part whole{.num_layers = 3, .num_recomputed = 1};
-  const auto kept = [&](const Llama3Part& part) {
-    return llama3_activations(small_config(), part, step).kept;
+  const Llama3Stage first{.num_layers = 2, .num_recomputed = 1, .head = false};
+  const Llama3Stage last{.embedding = false, .num_layers = 1};
+  const Llama3Stage whole{.num_layers = 3, .num_recomputed = 1};
+  const auto kept = [&](const Llama3Stage& stage) {
+    return llama3_activations(small_config(), stage, step).kept;
   };
   EXPECT_EQ(kept(first) + kept(last), kept(whole) + 8 * 8 * 4);
-  const auto traffic = [&](const Llama3Part& part) {
-    return llama3_tensor_traffic(small_config(), part, step);
+  const auto traffic = [&](const Llama3Stage& stage) {
+    return llama3_tensor_traffic(small_config(), stage, step);
   };
   EXPECT_EQ(traffic(first).gather + traffic(last).gather, traffic(whole).gather);
   EXPECT_EQ(traffic(first).scatter + traffic(last).scatter, traffic(whole).scatter);
-  const Llama3Part head_alone{.embedding = false};
+  const Llama3Stage head_alone{.embedding = false};
   EXPECT_EQ(llama3_activations(small_config(), head_alone, step).backward, 0);
 }
 

@@ -57,7 +57,7 @@ struct TinyModel {
 
 // A function of name and global index alone.
 void fill(const NamedShard& shard) {
-  const std::vector<int64_t>& global = shard.where.global_shape;
+  const std::vector<int64_t>& global = shard.whole_shape;
   Tensor whole = at::sin(at::arange(c10::multiply_integers(global), at::kDouble) +
                          static_cast<double>(shard.name.size()))
                      .view(global);
@@ -117,7 +117,7 @@ std::map<std::string, Tensor> train(const World& world, const Layout& layout) {
 
   std::map<std::string, Tensor> result;
   for (const NamedShard& shard : parameters.named(parameters.masters())) {
-    const std::vector<int64_t>& global = shard.where.global_shape;
+    const std::vector<int64_t>& global = shard.whole_shape;
     Tensor whole = at::zeros(global, at::kDouble);
     if (shard.tensor.numel() > 0) {
       whole.narrow(0, shard.where.offset[0], shard.tensor.size(0)).copy_(shard.tensor);

@@ -88,9 +88,9 @@ TEST_F(CheckpointLayouts, AnyLoadsIntoAnyOther) {
         run.load(saved, 2);
         for (const NamedShard& part : run.tensors().model) {  // also what nobody counts here
           const at::Tensor& whole = expected.at(part.name);
-          const Tile all{std::vector<int64_t>(part.where.offset.size(), 0), whole.sizes().vec()};
-          const Tile own{part.where.offset, part.tensor.sizes().vec()};
-          EXPECT_TRUE(same_bits(part.tensor, part_of(whole, all, own).contiguous())) << part.name;
+          const Rectangle all = Rectangle::whole(whole.sizes().vec());
+          EXPECT_TRUE(same_bits(part.tensor, view_of(whole, all, part.where).contiguous()))
+              << part.name;
         }
         run.save(again, 2);
       });
@@ -134,7 +134,8 @@ TEST_F(CheckpointLayouts, AResumedRunContinuesTheCurve) {
 CheckpointTensors rows_of_rank(const World& world, double value) {
   const int64_t rank = world.rank();
   NamedShard rows = whole_shard("w", at::arange(6, at::kFloat).view({2, 3}).add(10 * rank + value));
-  rows.where = {.global_shape = {2 * world.size(), 3}, .offset = {2 * rank, 0}};
+  rows.where.offset = {2 * rank, 0};
+  rows.whole_shape = {2 * world.size(), 3};
   const std::string own_name = "stage." + std::to_string(rank);
   return {.model = {rows, whole_shard(own_name, at::zeros({2}).add(value))},
           .optimizer = {whole_shard("exp_avg/" + own_name, at::zeros({2}).add(value))}};
@@ -197,7 +198,7 @@ TEST_F(CheckpointLayouts, TheUnionOverTheRanksIsTheModel) {
     if (world.rank() == 2) loaded.optimizer[0].name = "exp_avg/other";
     expect_load_error({"(optimizer)", "missing (1): exp_avg/other", "(1): exp_avg/stage.2"});
     loaded = whole;
-    if (world.rank() == 0) loaded.model[0].where.global_shape = {7, 3};
+    if (world.rank() == 0) loaded.model[0].whole_shape = {7, 3};
     expect_load_error({"w (got Float [6, 3], expected Float [7, 3])"});
     loaded = whole;
     if (world.rank() == 2) loaded.model[0].where.offset = {5, 0};
