@@ -1,9 +1,15 @@
 // JobConfig: everything a run can be told, one plain struct per TOML section.
 //
 // Sections, keys, types and defaults are TorchTitan's (v0.2.0, with the additions of v0.2.2), so
-// that its TOML files load; keys of our own are marked "Tessera". Meaning, limits and what is
-// supported today stand in config_fields_*.cpp, one line per key, and in docs/configuration.md,
-// which is generated from there. load_config.h makes a JobConfig from a file.
+// that its TOML files load; keys of our own are marked "Tessera". Meaning, unit, limits and what is
+// supported stand in configs/schema/config_fields_*.cpp, one line per key, and in
+// docs/configuration.md, which is generated from there. An optional that is empty is an unset key.
+//
+// load_config.h makes a JobConfig from a file and checks it. A JobConfig that is made or changed in
+// code is not checked.
+//
+//   JobConfig config = load_config("configs/llama3_debug.toml", {}).config;
+//   config.training.steps = 50;
 #pragma once
 
 #include <cstdint>
@@ -90,7 +96,7 @@ struct DataLoaderSection {
 
 struct Training {
   std::string dataset = "c4_test";
-  std::optional<std::string> dataset_path;  // folder, file or glob; several are separated by commas
+  std::optional<std::string> dataset_path;  // folder, file or glob, or several between commas
   bool dataset_shuffle = false;             // Tessera
   std::string invalid_utf8 = "replace";     // Tessera
   int64_t local_batch_size = 8;
@@ -253,7 +259,7 @@ struct FaultTolerance {
 };
 
 struct Experimental {
-  std::string custom_import;  // several are separated by commas
+  std::string custom_import;  // paths of shared libraries, separated by commas
   std::string custom_args_module;
   bool operator==(const Experimental&) const = default;
 };
@@ -278,6 +284,7 @@ struct Debug {
   bool operator==(const Debug&) const = default;
 };
 
+// The sections in the order of the TOML that to_toml writes.
 struct JobConfig {
   JobSection job;
   Profiling profiling;
@@ -303,16 +310,19 @@ struct JobConfig {
 // The seed, whichever of [training] and [debug] it was given in; nothing when neither has one.
 std::optional<int64_t> seed(const JobConfig& config);
 
-// How training.dataset is read: "text_files", or "jsonl" (also for TorchTitan's names "c4" and
-// "c4_test").
+// How training.dataset is read: "text_files", or "jsonl", which TorchTitan's names "c4" and
+// "c4_test" mean as well.
 std::string dataset_format(const Training& training);
 
-// Rows of one optimizer step over all ranks: global_batch_size, or local_batch_size * degree when
-// that is -1.
+// Rows of one optimizer step over all ranks: training.global_batch_size, or, when that is -1,
+// local_batch_size * data_parallel_degree. The degree counts the ranks that read rows of their own.
 int64_t global_batch_size(const Training& training, int64_t data_parallel_degree = 1);
 
-// Microbatches that a rank accumulates per optimizer step. load_config has checked that the
-// division is exact.
+// Microbatches that a rank accumulates per optimizer step:
+//
+//   global_batch_size / (local_batch_size * data_parallel_degree)
+//
+// The division must be exact; plan_layout (trainer/job/job_layout.h) checks it.
 int64_t gradient_accumulation_steps(const Training& training, int64_t data_parallel_degree = 1);
 
 }  // namespace tessera

@@ -45,7 +45,7 @@ std::string read_file(const std::string& path) {
   return document;
 }
 
-// The file to read: the one of the caller, or --job.config_file. Both may be given if they agree.
+// The file to read: the caller's, or that of --job.config_file. Both may be given if they agree.
 std::string choose_path(const std::string& toml_path, const std::vector<Setting>& overrides) {
   std::string path = toml_path;
   for (const Setting& setting : overrides) {

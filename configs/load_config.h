@@ -24,29 +24,37 @@ class ConfigError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A configuration that has passed all checks of single keys and between keys. Only the number of
+// ranks is not known to them.
 struct LoadedConfig {
   JobConfig config;
   std::vector<std::string> warnings;  // what was adjusted or will have no effect; one sentence each
 };
 
-// toml_path: the file; when empty, --job.config_file of the overrides, or else the defaults alone.
-// overrides: the raw arguments. `--section.key value` or `--section.key=value`; bools also as
-// `--section.key` and
-// `--section.no_key`; lists as comma strings; `none` unsets an optional key. The last of several
-// wins. Throws ConfigError for a missing or malformed file, an unknown section or key (with the
-// nearest name), a wrong type, a value out of range, a feature that does not exist yet, and values
-// that contradict each other (all of them named).
+// toml_path: the file, of at most 64 KiB; when empty, --job.config_file of the overrides, or else
+// the defaults alone. overrides: the raw arguments, of which the last for a key wins:
+//
+//   --section.key value      --section.key=value
+//   --section.key            a bool becomes true
+//   --section.no_key         a bool becomes false
+//   --section.key a,b,c      a list of strings
+//   --section.key none       an optional key is unset
+//
+// Throws ConfigError for a missing or malformed file, an unknown section or key (with the nearest
+// name), a wrong type, a value out of range, a feature that is not supported, and values that
+// contradict each other (all of them named).
 LoadedConfig load_config(const std::string& toml_path, const std::vector<std::string>& overrides);
 
-// The configuration as TOML, every key written out; load_config reads an equal JobConfig from it.
-// Unset optional keys are comments; an unset job.config_file becomes the path of the file that is
-// read. `tessera config --print` shows it and every run saves it.
+// The configuration as TOML, every key written out, one a line; load_config reads an equal
+// JobConfig from it, but for an unset job.config_file, which becomes the path of the file that is
+// read. Keys that are unset by default and in `config` are comments. `tessera config --print` shows
+// the text and every run saves it.
 std::string to_toml(const JobConfig& config);
 
-// JSON Schema (2020-12) of the TOML file: `tessera config --schema`.
+// The JSON Schema (2020-12) of the TOML file, which `tessera config --schema` prints.
 std::string schema_json();
 
-// docs/configuration.md: `tessera config --markdown`.
+// The text of docs/configuration.md, which `tessera config --markdown` prints.
 std::string configuration_markdown();
 
 }  // namespace tessera

@@ -1,6 +1,11 @@
 // The field table: one entry per key of the configuration. Reading TOML, overrides, checks,
 // printing, the schema and docs/configuration.md are all driven by it, so a key is added in one
-// place (configs/README.md).
+// place (configs/README.md). Internal to configs/.
+//
+//   SectionBuilder s("training", "What is trained on.",
+//                    [](auto& config) -> auto& { return config.training; });
+//   s.add("steps", &Training::steps, "Optimizer steps of the run.").at_least(1);
+//   return std::move(s).build();
 #pragma once
 
 #include <cstdint>
@@ -28,32 +33,35 @@ struct Range {
   std::string text() const;  // "at least 1, or -1"
 };
 
-// What becomes of values that are well formed. kLimited: only `values` work today, others are
-// refused. kInert: any value is accepted, because `reason` says why it changes nothing.
+// What becomes of values that are well formed. kAll: all work. kLimited: only supported_values
+// work, others are refused. kInert: any value is accepted, because `reason` says why it changes
+// nothing.
 enum class Support { kAll, kLimited, kInert };
 
+// A key: where it is, what it means, what it may be.
 struct Field {
   std::string section;  // "quantize.linear.float8"
   std::string key;      // "emulate"
-  std::string doc;
+  std::string doc;      // what the key means, for docs/configuration.md and the schema
   ValueType type = ValueType::kString;
   bool optional = false;
   bool joins_list = false;  // a string key that also takes a TOML array, joined by commas
   ConfigValue default_value;
   std::function<ConfigValue(const JobConfig&)> get;
-  std::function<void(JobConfig&, const ConfigValue&)> set;
+  std::function<void(JobConfig&, const ConfigValue&)> set;  // a value of `type`, or unset
 
   std::vector<std::string> choice_list;  // empty: any string; for lists, every item
-  std::optional<Range> range;
-  bool refuses_empty = false;
+  std::optional<Range> range;            // of numbers
+  bool refuses_empty = false;            // of strings
 
   Support support = Support::kAll;
   std::vector<ConfigValue> supported_values;
-  std::string reason;
+  std::string reason;  // why other values are refused, or why the key changes nothing
 
   std::string name() const { return section + "." + key; }
 
-  // Constraints: a value that breaks one is wrong for ever.
+  // Constraints: a value that breaks one is wrong for ever. or_also adds a number to the range that
+  // the call before it has set.
   Field& choices(std::vector<std::string> list);
   Field& at_least(double low);
   Field& above(double low);
@@ -67,6 +75,7 @@ struct Field {
   Field& only_default(std::string why = "");
   Field& inert(std::string why);
 
+  // Lets a string key take a TOML array as well (joins_list).
   Field& also_takes_list();
 };
 
@@ -76,15 +85,16 @@ struct ConfigSection {
   std::vector<Field> fields;
 };
 
-// Fills one section. `Access` is a generic lambda from a (const) JobConfig& to the section's
-// struct.
+// Fills one section. `Access` is a generic lambda from a (const) JobConfig& to a reference to the
+// section's struct.
 template <typename Access>
 class SectionBuilder {
  public:
   SectionBuilder(std::string name, std::string doc, Access access)
       : section_{std::move(name), std::move(doc), {}}, access_(access) {}
 
-  // The returned reference is for the chained calls of the same statement only.
+  // Adds the key of `member`, with its type and default. The returned reference is for the chained
+  // calls of the same statement only.
   template <typename Struct, typename Member>
   Field& add(const char* key, Member Struct::*member, const char* doc) {
     Field field;
@@ -120,13 +130,13 @@ class SectionBuilder {
   Access access_;
 };
 
-// All sections in the order of JobConfig; built once, never changed.
+// All sections, in the order of JobConfig. The table is built at the first call and never changed.
 const std::vector<ConfigSection>& config_sections();
 
 // The field called "section.key", or nullptr.
 const Field* find_field(const std::string& name);
 
-// The parts of the table, in this order, in config_fields_*.cpp.
+// The parts of the table, each in a config_fields_*.cpp, in the order of the table.
 std::vector<ConfigSection> run_sections();
 std::vector<ConfigSection> model_sections();
 std::vector<ConfigSection> training_sections();

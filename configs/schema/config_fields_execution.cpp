@@ -53,8 +53,8 @@ ConfigSection compile_section() {
   return std::move(s).build();
 }
 
-// Without a converter the keys below do nothing, in TorchTitan as here. Its recipes set the filters
-// all the same.
+// Without a converter the keys below do nothing, in TorchTitan as here. TorchTitan's recipes set
+// the filters all the same.
 const char* const kNoConverter = "acts only with a converter in model.converters";
 
 ConfigSection float8_linear_section() {

@@ -1,4 +1,4 @@
-// JobConfig -> TOML.
+// Turns a JobConfig into TOML.
 #include <string>
 
 #include "configs/load_config.h"

@@ -1,4 +1,4 @@
-// Command-line arguments -> settings.
+// Turns command-line arguments into settings.
 #include <charconv>
 #include <string>
 #include <string_view>
@@ -13,8 +13,8 @@ namespace {
 
 Origin command_line() { return {Origin::Source::kCommandLine, "", 0, 0}; }
 
-// "training.no_deterministic" -> "training.deterministic"; "" when there is no "no_" behind the
-// last point.
+// The name without its "no_": "training.no_deterministic" gives "training.deterministic"; "" when
+// there is no "no_" behind the last point.
 std::string without_no(const std::string& name) {
   const size_t key = name.rfind('.') + 1;
   if (key == 0 || name.compare(key, 3, "no_") != 0) return "";

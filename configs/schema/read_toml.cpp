@@ -1,4 +1,4 @@
-// TOML document -> settings. The only file that sees toml++.
+// Turns a TOML document into settings. The only file that sees toml++.
 #include <algorithm>
 #include <sstream>
 #include <string>
@@ -13,7 +13,7 @@ namespace tessera::configs {
 
 namespace {
 
-// What a message says was got.
+// What messages call the value that was got.
 std::string describe(const toml::node& node) {
   if (const auto* text = node.as_string()) return "string " + quote_briefly(text->get());
   if (const auto* number = node.as_integer()) return "integer " + std::to_string(number->get());
@@ -66,7 +66,7 @@ class TomlReader {
     return entries;
   }
 
-  // A section of the table, or the beginning of one ("quantize.linear").
+  // Whether `name` is a section of the table, or the beginning of one ("quantize.linear").
   static bool is_section(const std::string& name) {
     for (const ConfigSection& section : config_sections()) {
       if (section.name == name || section.name.rfind(name + ".", 0) == 0) return true;

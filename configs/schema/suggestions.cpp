@@ -11,8 +11,8 @@ namespace tessera::configs {
 
 namespace {
 
-// Edit distance with insertions, deletions, replacements and swaps of neighbours (optimal string
-// alignment).
+// The edit distance with insertions, deletions, replacements and swaps of neighbours (optimal
+// string alignment).
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before_last(b.size() + 1);
   std::vector<size_t> last(b.size() + 1);
@@ -66,7 +66,7 @@ std::string join(const std::vector<std::string>& names) {
   return text;
 }
 
-// Full names of all keys that are called `key`, in whatever section.
+// The full names of all keys that are called `key`, in whatever section.
 std::vector<std::string> namesakes(const std::string& key) {
   std::vector<std::string> names;
   for (const ConfigSection& section : config_sections()) {
@@ -88,8 +88,8 @@ std::vector<std::string> keys_of(const std::string& section_name) {
   return keys;
 }
 
-// Full names for what `key` may have meant: the same key elsewhere, or else the nearest one of
-// `section` ("": of all).
+// The full names of what `key` may have meant: the same key elsewhere, or else the nearest one of
+// `section` ("": of all sections).
 std::vector<std::string> similar_keys(const std::string& section, const std::string& key) {
   if (std::vector<std::string> names = namesakes(key); !names.empty()) return names;
   const std::string near = nearest(key, keys_of(section));

@@ -1,5 +1,6 @@
-// Internal, for read_toml.cpp alone: toml++ without two faults of its releases 3.3 and 3.4, by
-// which a malformed document ends in undefined behaviour or a failed assertion, not in an error.
+// toml++ without two faults of its releases 3.3 and 3.4, by which a malformed document ends in
+// undefined behaviour or a failed assertion, not in an error. Internal to configs/schema/, for
+// read_toml.cpp alone, which includes it instead of <toml++/toml.h>.
 //
 // A character such as U+00E9 outside of a string, or behind a line-ending backslash of a multi-line
 // one, runs into __builtin_unreachable() in is_non_ascii_horizontal_whitespace

@@ -68,7 +68,7 @@ void check_field(const Field& field, const ConfigValue& value, const Origin& ori
   check_support(field, value, origin);
 }
 
-// Checks that involve several keys, with what they need: the values, where they come from, the
+// The checks that involve several keys, with what they need: the values, where they come from, the
 // warnings so far.
 class CrossChecks {
  public:
@@ -92,8 +92,8 @@ class CrossChecks {
 
   void warn(const std::string& message) { warnings_.push_back(message); }
 
-  // One setting, two homes: the value of the stronger source goes to both; different values of one
-  // source are an error.
+  // Sets the two keys of one setting to one value: that of the stronger source. Different values of
+  // equally strong sources are an error.
   template <typename T>
   void unify(const std::string& key, T Training::*in_training, T Debug::*in_debug) {
     T& training = config_.training.*in_training;
@@ -128,7 +128,8 @@ class CrossChecks {
 
   void check_batch() const {
     const Training& training = config_.training;
-    // The only degree there is today; -1 fills a world of one rank.
+    // The number of ranks is not known here, so the least degree stands for it; plan_layout
+    // (trainer/job/job_layout.h) checks the real one.
     const int64_t degree = 1;
     const int64_t global = training.global_batch_size;
     if (global == -1 || global % (training.local_batch_size * degree) == 0) return;
@@ -159,7 +160,8 @@ class CrossChecks {
     if (schedule.decay_ratio) check_decay(total, total_text);
   }
 
-  // Only a warning: the schedule itself clamps the decay, and the ratio stays what it was.
+  // Warns of a decay that does not fit. The schedule itself shortens it, so the ratio stays as
+  // given.
   void check_decay(int64_t total, const std::string& total_text) {
     const LrScheduler& schedule = config_.lr_scheduler;
     const double decay = std::nearbyint(static_cast<double>(total) * *schedule.decay_ratio);

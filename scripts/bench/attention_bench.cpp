@@ -3,10 +3,10 @@
 //
 //   bench_attention BACKEND DTYPE THREADS TOKENS DIM KV_HEADS MASK ROUNDS|memory [LENGTH,...]
 //
-// `memory` instead of the number of rounds: one forward and backward, and how far the process grows
-// during it.
-// MASK is causal, doc or docwindow1024; documents have the lengths given. One thread is timed by
-// processor time, more by wall time. The peak is a matrix product of 2048^3 in the same run.
+// MASK is causal, doc or docwindow1024; documents have the lengths given. With `memory` instead of
+// the number of rounds the program runs one forward and backward and tells how far the process
+// grows during it. One thread is timed by processor time, more by wall time. The peak is that of a
+// matrix product of 2048^3 in the same run.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
@@ -55,7 +55,7 @@ std::vector<int64_t> read_lengths(const char* text) {
   return lengths;
 }
 
-// Best GFLOP/s of a matrix product, measured again before every round.
+// The best GFLOP/s of a matrix product, measured again before every round.
 class Peak {
  public:
   Peak(at::ScalarType dtype, int threads)
@@ -88,7 +88,7 @@ void report(const std::string& name, const json& common, double seconds, double 
   std::cout << record.dump() << std::endl;
 }
 
-// A line of /proc/self/status in bytes, such as VmHWM, the most that was ever resident.
+// The value of a line of /proc/self/status, in bytes: VmHWM is the most that was ever resident.
 int64_t status_bytes(const std::string& key) {
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);) {

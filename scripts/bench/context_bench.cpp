@@ -43,7 +43,7 @@ at::Tensor document_ids(const std::vector<int64_t>& lengths, int64_t tokens) {
   return ids_T;
 }
 
-// Milliseconds of the best of several calls.
+// The time of the best of several calls, in milliseconds.
 template <typename Work>
 double best_ms(Work work) {
   double best = 1e9;
@@ -57,7 +57,7 @@ double best_ms(Work work) {
   return best;
 }
 
-// Blocks of keys that come from other ranks, by those of an all-gather.
+// The blocks of keys that come from other ranks, as a share of those of an all-gather.
 double moved_share(const ShardPlan& plan, const BlockMask& mask) {
   const int64_t moved = num_moved_blocks(plan, needed_kv_by_rank(mask, plan));
   const int64_t all = plan.num_ranks() * (plan.num_blocks() - plan.blocks_per_rank());
@@ -94,7 +94,7 @@ int64_t fewest_readers(const BlockWork& work, int64_t key, double limit, int64_t
   return num_ranks;
 }
 
-// No plan with imbalance <= 1.01 moves a smaller share.
+// A lower bound of moved_share: no plan with imbalance <= 1.01 moves a smaller share.
 double lower_bound(const BlockWork& work, int64_t num_ranks) {
   double total = 0;
   for (const double cost : work.costs) total += cost;
@@ -141,8 +141,9 @@ double thread_cpu_s() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// Processor time of a rank's attention, forward and backward with all that the exchange of keys
-// costs it: the best of several, float32 with flex, 8 heads, 2 key heads, 64 numbers a head.
+// The processor time of a rank's attention in seconds, forward and backward with all that the
+// exchange of keys costs it. The best of several runs, in float32 with flex, 8 heads, 2 key heads,
+// 64 numbers a head.
 double attention_cpu_s(const World& world, const BlockMask& mask, const ShardPlan& plan) {
   const tessera::AttentionOp attend =
       wrap_context_parallel(tessera::AttentionRegistry::with_builtins().make("flex"), world.all());
@@ -163,7 +164,7 @@ double attention_cpu_s(const World& world, const BlockMask& mask, const ShardPla
   return best;
 }
 
-// Live pairs of each rank, in tiles of which all are live, or in the others.
+// The live pairs of each rank: in full tiles with `full`, else in partial tiles.
 std::vector<double> pairs_of(const BlockMask& mask, const ShardPlan& plan, bool full) {
   const BlockWork work =
       tessera::block_work({{"global", mask}}, kBlock,
@@ -175,7 +176,7 @@ std::vector<double> pairs_of(const BlockMask& mask, const ShardPlan& plan, bool 
   return pairs;
 }
 
-// The beginning of a row, as long as two ranks hold.
+// Measures the beginning of a row, as long as two ranks hold.
 json measure_two_ranks(const json& row) {
   const int64_t tokens = 2 * kTokensPerRank;
   const BlockMask mask =

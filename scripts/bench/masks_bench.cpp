@@ -21,7 +21,7 @@ using tessera::BlockMask;
 using tessera::MaskMod;
 using tessera::MaskShape;
 
-// Document ids of one row of `tokens` tokens: the lengths over and over, the last one cut.
+// The document ids of one row of `tokens` tokens: the lengths over and over, the last one cut.
 at::Tensor document_ids(const std::vector<int64_t>& lengths, int64_t tokens) {
   at::Tensor ids_T = at::empty({tokens}, at::kLong);
   int64_t* ids = ids_T.mutable_data_ptr<int64_t>();
@@ -34,7 +34,7 @@ at::Tensor document_ids(const std::vector<int64_t>& lengths, int64_t tokens) {
   return ids_T;
 }
 
-// Resident bytes of this process now.
+// The bytes of this process that are resident at the time of the call.
 int64_t resident_bytes() {
   std::ifstream file("/proc/self/statm");
   int64_t pages_all = 0;
@@ -50,7 +50,7 @@ int64_t bytes_of(const BlockMask& mask) {
                               data.tile_bits.size() * sizeof(uint64_t));
 }
 
-// Calls `work` often enough for a stable best time. Returns seconds of each call.
+// Calls `work` often enough for a stable best time. Returns the seconds of each call, ascending.
 template <typename Work>
 std::vector<double> time_calls(Work work, int max_calls) {
   std::vector<double> seconds;
@@ -87,7 +87,7 @@ void report(const std::string& name, const MaskMod& rule, int64_t tokens, int ma
   std::cout << record.dump() << std::endl;
 }
 
-// The lengths of the first row of this many tokens.
+// The lengths of the first row of `total` tokens.
 std::vector<int64_t> lengths_of(const json& rows, int64_t total) {
   for (const json& row : rows) {
     if (row["total"] == total) return row["lengths"];

@@ -37,7 +37,7 @@ std::vector<Case> cases_of(const ProcessGroup& group, int64_t num_bytes) {
   };
 }
 
-// Seconds of the slowest rank, of each round but the first.
+// The seconds of the slowest rank in each round but the first, ascending.
 std::vector<double> time_rounds(const ProcessGroup& group, const Case& c, int64_t num_rounds) {
   std::vector<double> seconds;
   for (int64_t round = 0; round <= num_rounds; ++round) {

@@ -1,6 +1,8 @@
 // Idle time of pipeline schedules on two ranks, simulated and measured; see scripts/bench/pipeline.
 //
-//   bench_pipeline MICROBATCHES SEQ_LEN STEPS      one JSON object a schedule
+//   bench_pipeline MICROBATCHES SEQ_LEN STEPS
+//
+// Prints one JSON object per schedule on stdout.
 //
 // Ranks are threads with one compute thread each. Costs of the simulation are the measured means of
 // each kind of action, times each stage's share.
@@ -45,7 +47,7 @@ double makespan_of(const std::vector<RankTimes>& ranks) {
   return end;
 }
 
-// Documents of 1 to 64 tokens.
+// Rows of documents of 1 to 64 tokens.
 Batch random_batch(int64_t num_rows, int64_t seq_len, int64_t vocab_size) {
   std::vector<std::vector<int64_t>> documents;
   int64_t state = 7;

@@ -1,4 +1,7 @@
 // Shorthand for the configuration tests.
+//
+//   EXPECT_CONFIG_ERROR(load_flags({"--training.stesp", "5"}), "did you mean --training.steps?");
+//   EXPECT_EQ(load_text("[training]\ndataset_path = \"data\"\n").config.training.steps, 10000);
 #pragma once
 
 #include <gtest/gtest.h>
@@ -24,6 +27,8 @@ std::string config_error_of(F&& statement) {
   return "";
 }
 
+// Fails the test at the given place unless `statement` throws a ConfigError with all `parts` in its
+// message.
 template <typename F>
 void expect_config_error(F&& statement, std::initializer_list<std::string> parts, const char* file,
                          int line) {
@@ -36,14 +41,14 @@ void expect_config_error(F&& statement, std::initializer_list<std::string> parts
   }
 }
 
-// A file run.toml with this content, loaded with these overrides.
+// Loads a file run.toml with this content and these overrides.
 inline LoadedConfig load_text(const std::string& toml,
                               const std::vector<std::string>& overrides = {}) {
   const TempDir folder;
   return load_config(folder.write("run.toml", toml), overrides);
 }
 
-// Loads with dataset_path given, without which nothing loads.
+// Loads the overrides alone, with a dataset_path, without which nothing loads.
 inline LoadedConfig load_flags(std::vector<std::string> overrides) {
   overrides.insert(overrides.begin(), {"--training.dataset_path", "data"});
   return load_config("", overrides);

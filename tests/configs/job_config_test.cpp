@@ -17,7 +17,7 @@ namespace {
 using configs::ConfigSection;
 using configs::Field;
 
-// "section.key" -> value in TOML's notation.
+// The values in TOML's notation, by "section.key".
 std::map<std::string, std::string> reference_defaults() {
   std::map<std::string, std::string> defaults;
   std::ifstream file(testing::golden("configs/torchtitan_defaults.txt"));

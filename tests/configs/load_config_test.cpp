@@ -25,7 +25,8 @@ TEST(LoadConfig, CommandLineBeatsFileBeatsDefault) {
   EXPECT_EQ(config.training.local_batch_size, 8);
 }
 
-// What the command line replaces need not be right in the file, as long as it has the right type.
+// A value that the command line replaces need not be right in the file, as long as it has the right
+// type.
 TEST(LoadConfig, OnlyTheFinalValueIsChecked) {
   const std::string toml = "[training]\ndataset_path = \"d\"\nsteps = 0\n";
   EXPECT_EQ(load_text(toml, {"--training.steps=400"}).config.training.steps, 400);

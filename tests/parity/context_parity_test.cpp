@@ -80,8 +80,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, ContextParity,
                                   (has_window ? "_window" : "");
                          });
 
-// Every mask x balancer x method in a whole step. The model is small, as there are many: what is
-// seen here beyond the operator's own test (context_attention_test.cpp) is tokens, labels and
+// Every mask x balancer x method runs in a whole step, with a small model, as there are many.
+// Beyond the operator's own test (context_attention_test.cpp) these tests see tokens, labels and
 // positions that are cut like the masks.
 constexpr Method kMethods[] = {Method::kAllGather, Method::kRing, Method::kAllToAll,
                                Method::kNeededKv};
@@ -103,7 +103,7 @@ ParityProblem small_problem(const std::string& attention, at::ScalarType dtype) 
   return problem;
 }
 
-// A model's own rule says nothing of images and prefixes: every row gets the mask of `rule`.
+// Gives every row the mask of `rule`: a model's own rule says nothing of images and prefixes.
 CreateMaskFn masks_of(const MaskMod& rule) {
   return [rule](const MaskMod& /*of_the_model*/, const MaskShape& shape) {
     MaskShape for_all_rows = shape;
@@ -113,8 +113,8 @@ CreateMaskFn masks_of(const MaskMod& rule) {
 }
 
 enum class Combinations {
-  kAll,    // of masks, balancers and methods
-  kPairs,  // so many that any two of them meet
+  kAll,    // each mask with each balancer and each method
+  kPairs,  // so many that each mask meets each balancer and each method, and these meet each other
 };
 
 void expect_every_mask_to_equal_one_rank(int64_t num_ranks, const ParityProblem& problem,
@@ -159,8 +159,8 @@ TEST(ContextParityOfMasks, TwoRanksWithSdpaInFloat32) {
   expect_every_mask_to_equal_one_rank(2, small_problem("sdpa", at::kFloat), Combinations::kPairs);
 }
 
-// Documents that two ranks can share evenly. Rows differ, so that each microbatch of one row has a
-// plan and tiles of its own, of 2, 4, 1 and 2 tokens.
+// A problem whose documents two ranks can share evenly. Rows differ, so that each microbatch of one
+// row has a plan and tiles of its own, of 2, 4, 1 and 2 tokens.
 ParityProblem document_problem() {
   ParityProblem problem = problem_of(kRules[0]);
   problem.documents = {{8, 24}, {16, 16}, {4, 8, 20}, {24, 8}};
@@ -212,7 +212,7 @@ TEST(DocumentBalancer, OtherDocumentsAreRefused) {
                "expected a multiple of 4 (2 x 2 ranks)");
 }
 
-// All that is left out above: ctest -L soak.
+// The combinations that the tests above leave out. `ctest -L soak` runs them.
 class SoakContextParityOfMasks : public ::testing::TestWithParam<int64_t> {};
 
 TEST_P(SoakContextParityOfMasks, InFloat64) {

@@ -81,7 +81,7 @@ TEST_P(ExtrasParity, EqualsOneRank) {
 INSTANTIATE_TEST_SUITE_P(Layouts, ExtrasParity, ::testing::ValuesIn(kCases),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// The encoder's mask has the tokens' length, and is still not cut.
+// With as many slots as tokens the encoder's mask has the tokens' length, and is still not cut.
 TEST(ExtrasOnTheirWay, AsManySlotsAsTokens) {
   const ParityProblem problem = problem_of({}, /*num_slots=*/24);
   ASSERT_EQ(problem.seq_len, 24);
@@ -92,7 +92,7 @@ TEST(ExtrasOnTheirWay, AsManySlotsAsTokens) {
   }
 }
 
-// The comparison sees the images of another microbatch.
+// The comparison notices when a microbatch gets the images of another.
 TEST(ExtrasOnTheirWay, FirstMicrobatchsExtrasForAllAreNoticed) {
   Extras first;  // one rank has the encoder
   VisionConfig config;
@@ -110,7 +110,7 @@ TEST(ExtrasOnTheirWay, FirstMicrobatchsExtrasForAllAreNoticed) {
   EXPECT_GT(difference.abs().max().item<double>(), 0.1 * gradient.abs().max().item<double>());
 }
 
-// What the parts of a pipeline were handed in a pass, on all ranks.
+// The extras that the parts of a pipeline were handed in a pass, on all ranks.
 struct Handed {
   std::vector<at::Tensor> patches;  // to the part with the encoder, in order
   int64_t others = 0;               // forwards of other parts

@@ -18,7 +18,7 @@ namespace {
 
 using Tensors = std::map<std::string, at::Tensor>;
 
-// The part of a whole tensor that a shard is.
+// The view of a whole tensor at the place of a shard.
 at::Tensor place_of(const NamedShard& shard, const at::Tensor& whole) {
   at::Tensor place = whole;
   for (size_t dim = 0; dim < shard.where.offset.size(); ++dim) {
@@ -28,8 +28,8 @@ at::Tensor place_of(const NamedShard& shard, const at::Tensor& whole) {
   return place;
 }
 
-// Of the document that begins at this token of a row's window, whose last token, a target only, is
-// one of its own where lengths are given.
+// The length of the document that begins at this token of a row's window. Where lengths are given,
+// the window's last token, which is a target only, is a document of its own.
 int64_t document_length(const ParityProblem& problem, int64_t row, int64_t token, int64_t state) {
   if (problem.documents.empty()) return 1 + state % 17;
   const auto num_rows = static_cast<int64_t>(problem.documents.size());
@@ -46,8 +46,8 @@ std::unique_ptr<Model> make_model(const ParityProblem& problem, const ModelPlace
   return std::make_unique<Llama3>(problem.model, attention, placement);
 }
 
-// Whole tensors from every rank's parts, the same on all ranks, also of parameters that only other
-// ranks hold parts of.
+// The whole tensors, from every rank's parts. They are the same on all ranks, and include
+// parameters that only other ranks hold parts of.
 Tensors whole_tensors(const std::vector<NamedShard>& shards, const ParityProblem& problem,
                       const DeviceMesh& mesh) {
   const std::unique_ptr<Model> all = make_model(problem, {});
@@ -141,8 +141,9 @@ void expect_close(const std::vector<double>& got, const std::vector<double>& exp
   }
 }
 
-// In float64 no element may differ. In float32 the tensor as a whole may not: AdamW divides by the
-// gradient's size, so that an element whose gradient is all rounding moves by the learning rate.
+// The size by which tensors are compared: the largest element in float64, where no element may
+// differ; the norm in float32, where the tensor as a whole may not. AdamW divides by the gradient's
+// size, so in float32 an element whose gradient is all rounding moves by the learning rate.
 double magnitude(const at::Tensor& x) {
   const at::Tensor size = x.scalar_type() == at::kDouble ? x.abs().max() : x.norm();
   return size.item<double>();

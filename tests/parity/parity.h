@@ -1,7 +1,10 @@
-// One training problem, run under any layout, and its results put together for comparison.
+// One training problem, run under any layout, and its results put together for comparison: N ranks
+// must equal one rank.
 //
+//   const ParityProblem problem{.model = parity_model()};
 //   const ParityRun expected = train_on_ranks({}, problem);
-//   expect_parity(train_on_ranks({.dims = {.tp = 2}}, problem), expected, 1e-9);
+//   const ParityLayout layout{.dims = {.tp = 2}, .num_ranks = 2};
+//   expect_parity(train_on_ranks(layout, problem), expected, 1e-9);
 #pragma once
 
 #include <cstdint>
@@ -21,8 +24,8 @@
 
 namespace tessera::testing {
 
-// What is trained. Rows are packed documents of uneven lengths, so that rows differ in mask and in
-// number of valid labels.
+// The model and the data. Rows are packed documents of uneven lengths, so that rows differ in mask
+// and in number of valid labels.
 struct ParityProblem {
   Llama3Config model;
   std::string attention = "eager";
@@ -32,38 +35,41 @@ struct ParityProblem {
   int64_t num_steps = 5;
   double lr = 1e-2;
 
-  // Lengths of the documents of each row, over and over; without, documents of 1 to 17 tokens are
-  // packed.
+  // Lengths of the documents of each row; row r has those at r modulo the list's size. Without any,
+  // documents of 1 to 17 tokens are packed.
   std::vector<std::vector<int64_t>> documents = {};
 
-  // A model around `model`'s Llama 3 instead, and what rows have besides text.
+  // Makes a model around `model`'s Llama 3 instead of that Llama 3 alone, and the extras of rows.
   std::function<std::unique_ptr<Model>(const AttentionOp&, const ModelPlacement&)> make = {};
   std::function<Extras(int64_t first_row, int64_t num_rows)> extras = {};
 };
 
+// A Llama 3 with 4 layers of dim 32, whose vocabulary does not divide by the ranks.
 Llama3Config parity_model();
 
-// How it is trained.
+// The ranks and how they divide the work. The default is one rank.
 struct ParityLayout {
   ParallelDims dims = {};
   int64_t num_ranks = 1;
   int64_t num_microbatches = 1;  // that a rank accumulates
   bool sequence_parallel = true;
-  int64_t recompute_every = 0;
+  int64_t recompute_every = 0;  // layers; 0: no layer is recomputed
   bool reshard_after_forward = true;
 
-  // With dims.pp > 1: each of the num_microbatches is cut into so many again, of the pipeline.
+  // With dims.pp > 1: the schedule, and the microbatches of the pipeline into which each of the
+  // num_microbatches is cut.
   std::string schedule = "1F1B";
   std::optional<pipeline::Schedule> own_schedule = {};  // instead
   int64_t pipeline_microbatches = 1;
 
-  // With dims.cp > 1.
+  // With dims.cp > 1: how ranks share rows.
   LoadBalancer balancer = LoadBalancer::kMinHeap;
   ContextMethod method = ContextMethod::kNeededKv;
 
   CreateMaskFn create_mask_fn = create_block_mask;
 };
 
+// The results of a run; the vectors are by step.
 struct ParityRun {
   std::vector<double> losses;
   std::vector<double> max_losses;
@@ -77,21 +83,25 @@ struct ParityRun {
 // Rows [first, first + num_rows) of the endless order that a problem trains on.
 Batch parity_rows(const ParityProblem& problem, int64_t first, int64_t num_rows);
 
-// Runs the layout's ranks as threads; checks that all of them report the same, and that parameters
-// which several ranks hold are the same bits on all.
+// Runs the layout's ranks as threads. Fails the test unless all of them report the same, and
+// parameters which several ranks hold have the same bits on all.
 ParityRun train_on_ranks(const ParityLayout& layout, const ParityProblem& problem);
 
-// The same for many, one after another: ranks that meet once are faster than ranks that meet for
-// each. All layouts have the same number of ranks.
+// A layout and a problem, with a name for failures.
 struct ParityCase {
   std::string name;
   ParityLayout layout;
   ParityProblem problem;
 };
+
+// Runs several cases, one after another, whose layouts have the same number of ranks: ranks that
+// meet once are faster than ranks that meet for each case.
 std::vector<ParityRun> train_on_ranks(const std::vector<ParityCase>& cases);
 
-// Losses, gradient norms, every gradient and every weight, relative to the largest of each tensor
-// (in float32 to its norm, and the difference's norm is meant); initial weights bit for bit.
+// Compares losses, gradient norms, every gradient and every weight within `tolerance`, and the
+// numbers of valid labels and the initial weights exactly. Tensors are compared by their largest
+// element's difference relative to the largest element, in float32 by the norm of the difference
+// relative to the norm.
 void expect_parity(const ParityRun& got, const ParityRun& expected, double tolerance);
 
 }  // namespace tessera::testing

@@ -23,7 +23,7 @@ ParityProblem problem_of(bool tied) {
   return problem;
 }
 
-// One rank's run of each problem, made once.
+// The run of one rank, made once for each problem.
 const ParityRun& one_rank(bool tied) {
   static const ParityRun untied_run = train_on_ranks({}, problem_of(false));
   static const ParityRun tied_run = train_on_ranks({}, problem_of(true));
@@ -62,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts, Parity,
                                   (std::get<1>(info.param) ? "_tied" : "");
                          });
 
-// What users run: float32 and the flex kernels.
+// The tests run what users run: float32 and the flex kernels.
 class ParityFloat : public ::testing::TestWithParam<Case> {};
 
 TEST_P(ParityFloat, FlexEqualsOneRank) {

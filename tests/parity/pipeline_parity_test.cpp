@@ -23,7 +23,8 @@ namespace {
 
 constexpr double kTolerance = 1e-9;
 
-// Eight stages fit: the first holds the embedding alone, the last the norm and the head alone.
+// A problem that eight stages fit: the first holds the embedding alone, the last the norm and the
+// head alone.
 ParityProblem problem_of(int64_t num_rows, bool tied) {
   ParityProblem problem{
       .model = parity_model(), .num_rows = num_rows, .seq_len = 12, .num_steps = 2};
@@ -32,7 +33,7 @@ ParityProblem problem_of(int64_t num_rows, bool tied) {
   return problem;
 }
 
-// One rank's run of each problem, made once.
+// The run of one rank, made once for each problem.
 const ParityRun& one_rank(int64_t num_rows, bool tied) {
   static std::map<std::pair<int64_t, bool>, ParityRun> runs;
   const auto [place, is_new] = runs.try_emplace({num_rows, tied});
@@ -54,8 +55,8 @@ bool admits(const std::string& schedule, int64_t num_ranks, int64_t num_microbat
   }
 }
 
-// From as many microbatches as ranks to three times as many, as far as the schedule takes them.
-// Rows are microbatches: each has a mask and a number of valid labels of its own.
+// The cases go from as many microbatches as ranks to three times as many, as far as the schedule
+// takes them. Rows are microbatches: each has a mask and a number of valid labels of its own.
 TEST_P(ScheduleParity, EqualsOneRank) {
   const auto& [schedule, num_ranks] = GetParam();
   std::vector<ParityCase> cases;
@@ -166,7 +167,7 @@ TEST(PipelineParity, ScheduleFromCsv) {
   expect_parity(train_on_ranks(layout, problem_of(3, true)), one_rank(3, true), kTolerance);
 }
 
-// The comparison sees a wrong mask: that of the first microbatch, used for all of them.
+// The comparison notices a wrong mask: the mask of the first microbatch, used for all of them.
 TEST(PipelineParity, FirstMicrobatchsMaskForAllIsNoticed) {
   constexpr int64_t kMicrobatches = 6;
   std::map<std::thread::id, BlockMask> first;  // ranks are threads
@@ -189,7 +190,7 @@ TEST(PipelineParity, FirstMicrobatchsMaskForAllIsNoticed) {
   EXPECT_GT(difference.abs().max().item<double>(), 0.1 * gradient.abs().max().item<double>());
 }
 
-// Masks of a whole batch, split, train as those that are built for each microbatch, bit for bit.
+// Masks of a whole batch, split, train like masks that are built for each microbatch, bit for bit.
 TEST(PipelineParity, SplitMasksOfAWholeBatchGiveTheSame) {
   const ParityProblem problem = problem_of(5, false);
   const pipeline::PipelinePlan plan = pipeline::plan_pipeline(

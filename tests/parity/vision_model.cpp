@@ -53,7 +53,7 @@ struct EncoderLayer {
   Tensor norm, wqkv, wo;
 };
 
-// [B, T, D]: the features of tokens that have one, elsewhere their embeddings.
+// [B, T, D]: the feature of each token that has one, the embedding of each other token.
 Tensor place_features(const Tensor& embedding_BTD, const Tensor& feature_BPD,
                       const Tensor& feature_of_token_BT) {
   const Tensor slot_BTD =

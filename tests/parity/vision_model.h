@@ -1,11 +1,14 @@
 // A model with an encoder, for tests: images as patches -> bidirectional attention inside each
 // image -> features in the place of embeddings -> Llama 3.
 //
-// The encoder joins the embedding: on a pipeline it is on the stage that has that. Text is put
-// together from Llama 3's own stages, the embedding alone and the rest.
+// The encoder joins the embedding: on a pipeline it is on the stage that has the embedding. The
+// text model is put together from Llama 3's own stages: the embedding alone, and the rest.
 //
 // Shape legend: B rows, T tokens, P patch slots, C numbers of a patch, D dim of the text model, V
 // dim of the encoder, H heads, E dim of a head.
+//
+//   VisionModel model({.text = parity_model()}, attention, /*placement=*/{});
+//   Batch batch = ...;   // with extras: image_rows(config, first, num_rows, seq_len, num_slots)
 #pragma once
 
 #include <deque>
@@ -27,7 +30,7 @@ struct VisionConfig {
   int64_t n_heads = 3;
   int64_t n_layers = 2;
 
-  // Sees what the forward of a part gets, and may change it.
+  // Called with what the forward of a part gets, which it may change.
   std::function<void(bool has_encoder, ForwardInputs& inputs)> on_forward = {};
 };
 
@@ -37,8 +40,8 @@ class VisionModel final : public Model {
               const ModelPlacement& placement);
   ~VisionModel() override;
 
-  // "global": (causal | one image) & document, of the tokens; "encoder": one image, of the patches.
-  // Throws c10::Error without extras.
+  // Two masks: "global" is (causal | one image) & document, over the tokens; "encoder" is one
+  // image, over the patches. Throws c10::Error without extras.
   AttentionMasks get_attention_masks(const CreateMaskFn& create_mask_fn, const Batch& batch,
                                      const Tokenizer& tokenizer,
                                      const Extras& extras) const override;
@@ -62,12 +65,13 @@ class VisionModel final : public Model {
   Llama3& some_text() const { return rest_ ? *rest_ : *embedding_; }
 
   VisionConfig config_;
-  std::unique_ptr<Llama3> embedding_;  // these two: null on other stages
-  std::unique_ptr<Encoder> encoder_;
-  std::unique_ptr<Llama3> rest_;  // null on a stage that has nothing else
+  std::unique_ptr<Llama3> embedding_;  // null on stages without the embedding
+  std::unique_ptr<Encoder> encoder_;   // null where embedding_ is
+  std::unique_ptr<Llama3> rest_;       // null on a stage that has nothing else
 };
 
-// Rows [first, first + num_rows) of an endless order, of 2, 1 or no images each, with padding.
+// The extras of rows [first, first + num_rows) of an endless order: 2, 1 or no images each, with
+// padding in slots that no image needs.
 Extras image_rows(const VisionConfig& config, int64_t first, int64_t num_rows, int64_t seq_len,
                   int64_t num_slots);
 

@@ -108,8 +108,8 @@ std::vector<std::string> names_in(const std::string& folder) {
 
 // ------------------------------------------------------------------------------- a rank's files
 
-// Where each part stands, as PyTorch's distributed checkpoints in this format say it
-// (torch/distributed/checkpoint/_hf_utils.py).
+// The metadata that says where each part stands, as PyTorch's distributed checkpoints in this
+// format have it (torch/distributed/checkpoint/_hf_utils.py).
 std::string sharding_info(const std::vector<NamedShard>& parts) {
   nlohmann::json info = nlohmann::json::object();
   for (const NamedShard& part : parts) info[part.name] = {{"saved_offsets", part.where.offset}};
@@ -151,7 +151,8 @@ SavedTensors write_file(const Writer& writer, const std::string& stem,
   return saved;
 }
 
-// Of the ranks that hold the same, those of the first replica write.
+// Writes this rank's files. Where several replicas hold the same parts, the ranks of the first
+// replica write them.
 CheckpointContents write_parts(const std::string& folder, const CheckpointTensors& tensors,
                                const SaveOptions& options, const DeviceMesh& mesh) {
   CheckpointContents written;
@@ -174,7 +175,7 @@ void save_checkpoint(const std::string& folder, const CheckpointTensors& tensors
   const std::string path = checkpoint_folder(folder, state.step);
   const std::string temporary_path = path + std::string(kTempSuffix);
   const bool is_first = mesh.world().rank() == 0;
-  std::optional<TemporaryFolder> temporary;  // of the first rank, for all
+  std::optional<TemporaryFolder> temporary;  // made by rank 0 for all ranks
   run_together(mesh.all(), [&] {
     check_save(state, options);
     if (is_first) {

@@ -46,7 +46,7 @@ Json tensors_to_json(const CheckpointContents& contents) {
   return {{kModelStem, to_json(contents.model)}, {kOptimizerStem, to_json(contents.optimizer)}};
 }
 
-// These throw Json::exception for absent keys and values of another type.
+// The functions that read JSON throw Json::exception for absent keys and values of another type.
 SavedTensors tensors_from_json(const Json& json) {
   SavedTensors tensors;
   for (const auto& [name, value] : json.items()) {
@@ -116,7 +116,8 @@ Manifest manifest_from_json(const Json& json, int64_t version) {
   return manifest;
 }
 
-// Of the compact text, in which the order of keys and the spelling of numbers are fixed.
+// The CRC-32C of the compact text, in which the order of keys and the spelling of numbers are
+// fixed.
 uint32_t checksum_of(const Json& json) {
   const std::string text = json.dump();
   return crc32c(text.data(), text.size());

@@ -1,4 +1,4 @@
-// Loading of trainer/checkpoint/checkpoint.h.
+// The part of trainer/checkpoint/checkpoint.h that loads.
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 #include <c10/util/StringUtil.h>
@@ -34,7 +34,7 @@ bool has_optimizer(const CheckpointContents& contents) {
                      [](const auto& file) { return is_of_optimizer(file.first); });
 }
 
-// Sizes of all files that are needed, content of this rank's share of them.
+// Checks the sizes of all files that are needed, and the content of this rank's share of them.
 void check_files(const std::string& path, const CheckpointContents& contents, bool with_optimizer,
                  const ProcessGroup& ranks) {
   int64_t index = 0;
@@ -49,7 +49,7 @@ void check_files(const std::string& path, const CheckpointContents& contents, bo
   }
 }
 
-// The tensors of a file that one rank wrote: each is whole.
+// The tensors of a file that a single rank wrote, each as one part that is the whole.
 SavedTensors tensors_of(const SafetensorsFile& file, const std::string& name) {
   SavedTensors tensors;
   for (const std::string& tensor : file.names()) {
@@ -104,7 +104,8 @@ Json to_json(const Differences& d) {
   return {{"missing", d.missing}, {"different", d.different}, {"not_asked", d.not_asked}};
 }
 
-// Missing is what one rank lacks, left over what none asks for.
+// Throws when the ranks' names do not fit the saved ones. A tensor is missing when one rank lacks
+// it, and left over when no rank asks for it.
 void check_differences(const std::string& where, const std::vector<Json>& of_ranks) {
   std::set<std::string> missing;
   std::set<std::vector<std::string>> different;
@@ -142,7 +143,7 @@ class Loader {
   // Verifies and plans; returns what differs. Overwrites nothing.
   std::string prepare(std::optional<int64_t> expected_step);
 
-  // With what prepare() has returned on every rank.
+  // Throws when the texts that prepare() has returned on the ranks name a difference.
   void check(const std::vector<std::string>& differences_of_ranks) const;
 
   TrainState copy() const;
@@ -227,7 +228,7 @@ void Loader::plan_part(const SavedTensor& saved, const NamedShard& part) {
   }
 }
 
-// The file of these tensors, or how to call several.
+// What messages call the file of these tensors, or the files when there are several.
 std::string Loader::where(const char* stem) const {
   const std::string file = checkpoint_file(stem, 0, 1);
   return manifest_.contents.files.contains(file) ? in_folder(path_, file)

@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t kNoStep = -1;
 
-// Weights fit by shape although the two models compute differently: refuse that before it becomes a
-// strange loss curve.
+// Weights can fit by shape although the two models compute differently. Throws before that becomes
+// a strange loss curve.
 void check_same_arithmetic(const Llama3Config& ours, const Llama3Config& theirs,
                            const std::string& folder) {
   TORCH_CHECK(ours.rope_theta == theirs.rope_theta, folder, "/config.json: rope_theta is ",
@@ -41,7 +41,7 @@ CheckpointTensors checkpoint_tensors(const ParameterStore& parameters, const Ada
   };
   add_state("exp_avg/", optimizer.exp_avg());
   add_state("exp_avg_sq/", optimizer.exp_avg_sq());
-  NamedShard num_steps = whole_shard("step", optimizer.num_steps());  // every rank's is the same
+  NamedShard num_steps = whole_shard("step", optimizer.num_steps());  // the same on every rank
   num_steps.is_counted = mesh.model().rank() == 0;
   tensors.optimizer.push_back(std::move(num_steps));
   return tensors;
@@ -60,7 +60,7 @@ JobCheckpoints::JobCheckpoints(const JobConfig& config, Model& model, ParameterS
       log_(log),
       mesh_(mesh) {}
 
-// Rank 0's choice, so that ranks that see another folder fail instead of starting anew.
+// Rank 0 chooses for all, so that ranks that see another folder fail instead of starting anew.
 int64_t JobCheckpoints::choose_step() const {
   const auto choose = [&](const std::vector<std::string>&) -> std::string {
     const std::vector<int64_t> steps = checkpoint_steps(folder_);

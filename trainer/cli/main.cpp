@@ -141,7 +141,8 @@ CLI::App* add_estimate_command(CLI::App& app, std::string& config_path,
   return estimate;
 }
 
-// CLI11 would give what follows -- back to the main program's options.
+// Takes the arguments after "--" off the command line and returns them: CLI11 would give them back
+// to the main program's options.
 std::vector<std::string> take_command_after_dashes(int& argc, char** argv) {
   char** end = argv + argc;
   char** dashes = std::find_if(argv, end, [](const char* text) { return !strcmp(text, "--"); });

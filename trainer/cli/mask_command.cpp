@@ -43,7 +43,7 @@ MaskLayout layout_of(const MaskCommandOptions& options) {
   return layout;
 }
 
-// Whatever is wrong up to here was asked for.
+// Errors of the view are UsageErrors: whatever is wrong up to here stands on the command line.
 MaskView view_of(const MaskCommandOptions& options) {
   try {
     return make_mask_view(options.rule, layout_of(options), geometry_of(options));

@@ -44,7 +44,7 @@ pipeline::Schedule schedule_of(const ScheduleCommandOptions& options) {
                                   .stages_per_rank = options.stages_per_rank});
 }
 
-// Whatever is wrong up to here was asked for.
+// Errors of the view are UsageErrors: whatever is wrong up to here stands on the command line.
 ScheduleView view_of(const ScheduleCommandOptions& options) {
   try {
     return view_schedule(schedule_of(options), costs_of(options));

@@ -13,7 +13,8 @@ namespace tessera {
 
 namespace {
 
-// How ranks are started is asked for, like the configuration.
+// The environment, whose errors are UsageErrors: how ranks are started is the user's choice, like
+// the configuration.
 Environment environment_of(const RankFlags& flags) {
   try {
     return read_environment(flags);
@@ -22,8 +23,9 @@ Environment environment_of(const RankFlags& flags) {
   }
 }
 
-// c10d logs every failure, with call stacks, before it throws it; our own error says it in a line.
-// On GPUs the log stays: NCCL's watchdog has no other way to speak.
+// Silences LibTorch's log on the CPU: c10d logs every failure, with call stacks, before it throws
+// it, and our own error says it in a line. On GPUs the log stays: NCCL's watchdog has no other way
+// to speak.
 void set_torch_log(const Environment& environment) {
   if (wants_torch_log()) {
     c10::initLogging();

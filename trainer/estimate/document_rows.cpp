@@ -66,7 +66,8 @@ std::vector<Lengths> rows_of_length(const json& rows, const std::string& where, 
   return fitting;
 }
 
-// As data/loader/packing.h: a row is the first seq_len tokens of a window of seq_len + 1.
+// Packs as data/loader/packing.h does: windows have seq_len + 1 tokens, of which the first seq_len
+// are a row.
 std::vector<Lengths> packed(const Lengths& documents, const std::string& where, int64_t seq_len) {
   std::vector<Lengths> rows;
   Lengths row;

@@ -68,7 +68,6 @@ int64_t Estimate::memory_of(const std::string& name) const {
   TORCH_CHECK(false, "an estimate has no memory of \"", name, "\"");
 }
 
-// As if all were at their fullest at once: the loss is done when the layers' backward starts.
 int64_t Estimate::total_memory() const {
   int64_t sum = 0;
   for (const NamedBytes& item : memory) sum += item.num_bytes;

@@ -3,12 +3,12 @@
 //
 // Parameters, gradients, optimizer state, FSDP's buffers, messages of a pipeline and keys of
 // context parallelism come from the functions that the runtime lays its buffers out and plans its
-// messages with, on the model as the rank builds it (on the meta device, without storage);
-// activations from formulas (models/llama3/costs.h).
+// messages with, on the model as the rank builds it (on the meta device, without storage).
+// Activations come from formulas (models/llama3/costs.h).
 //
-// Ranks of a pipeline differ: each is estimated, and the fullest is shown. Of ranks that share the
-// sequence the one that sends most keys is shown. Tensor and data ranks are alike but for
-// remainders, of which their first has the largest.
+// An estimate is of one rank. Ranks of a pipeline differ: each is estimated, and the fullest is
+// shown. Where ranks share the sequence, the rank that sends most keys is shown. Tensor and data
+// ranks are alike but for remainders, of which their first rank has the largest.
 //
 //   const Estimate estimate = estimate_job(config, 512);
 //   std::cout << estimate_text(estimate);
@@ -27,12 +27,13 @@
 namespace tessera {
 
 struct NamedBytes {
-  std::string name;
+  std::string name;  // of a purpose or an operation, e.g. "activations", "all-gather"
   int64_t num_bytes = 0;
-  std::string note = {};
+  std::string note = {};  // for people
 };
 
-// Sent by a rank in one optimizer step, as ProcessGroup::counters() counts.
+// What a rank sends to other ranks of an axis in one optimizer step, as ProcessGroup::counters()
+// counts.
 struct AxisTraffic {
   std::string axis;  // "shard", "replicate", "tensor", "pipeline", "context", "scalars"
   int64_t num_ranks = 1;
@@ -40,7 +41,7 @@ struct AxisTraffic {
   int64_t num_bytes() const;
 };
 
-// Of a pipeline and the place in it of the rank that is shown.
+// The pipeline, and the place in it of the rank that is shown.
 struct PipelineEstimate {
   std::string schedule;
   int64_t num_microbatches = 0;  // of one pass
@@ -49,7 +50,7 @@ struct PipelineEstimate {
   int64_t peak_live = 0;         // microbatches whose activations this rank holds at once
   double idle_share = 0;         // of a pass, mean of the ranks, if stages are alike and B = 2 F
 
-  // Total memory by rank of the pipeline; empty in the estimate of one given rank.
+  // Total memory in bytes, by rank of the pipeline; empty in what estimate_rank returns.
   std::vector<int64_t> memory = {};
 };
 
@@ -60,24 +61,29 @@ struct Estimate {
   int64_t num_parameters = 0;  // of the whole model
   int64_t rows = 0;            // of a microbatch
   int64_t seq_len = 0;
-  std::vector<NamedBytes> memory;  // at its fullest
+  std::vector<NamedBytes> memory;  // each purpose at its fullest
   std::vector<AxisTraffic> traffic;
   std::optional<PipelineEstimate> pipeline = {};  // with several stages
   std::optional<ContextEstimate> context = {};    // with a divided sequence; of estimate_job only
 
-  // Throws c10::Error for a name that `memory` does not have.
+  // The bytes of one purpose. Throws c10::Error for a name that `memory` does not have.
   int64_t memory_of(const std::string& name) const;
+
+  // The bytes of all purposes, as if all were at their fullest at once, but for the smaller of
+  // "loss" and "layer at work": the loss is done when the layers' backward starts.
   int64_t total_memory() const;
 };
 
-// documents: of the rows, which are taken in order and from the front again; without rows each is
-// one document. They matter to context parallelism alone. Throws ConfigError for degrees that do
-// not fit the ranks (job_layout.h) and for a sequence that they cannot share as configured;
-// c10::Error for models without formulas.
+// The estimate of the rank that the top of this file names. documents: the documents of a step's
+// rows, which are taken in order and from the front again; without any, each row is one document.
+// They matter to context parallelism alone. Throws ConfigError for degrees that do not fit the
+// ranks (plan_layout in trainer/job/job_layout.h) and for a sequence that they cannot share as
+// configured; c10::Error for models without formulas.
 Estimate estimate_job(const JobConfig& config, int64_t num_ranks,
                       const DocumentRows& documents = {});
 
-// Of one given rank.
+// The estimate of one given rank, without PipelineEstimate::memory and Estimate::context. Throws
+// what estimate_job throws.
 Estimate estimate_rank(const JobConfig& config, int64_t num_ranks, int64_t rank,
                        const DocumentRows& documents = {});
 

@@ -22,13 +22,14 @@ constexpr LoadBalancer kBalancers[] = {LoadBalancer::kContiguous, LoadBalancer::
 constexpr ContextMethod kMethods[] = {ContextMethod::kAllGather, ContextMethod::kRing,
                                       ContextMethod::kAllToAll, ContextMethod::kNeededKv};
 
-// Microbatches of equal documents, once.
+// Microbatches whose rows have equal documents, listed once.
 struct Microbatch {
   std::vector<Lengths> rows;
   int64_t count = 0;  // in a step
 };
 
-// Those of this rank's step: row r of the step is document row r, counted from the front again.
+// The microbatches of this rank's step. Row r of the step is row r of the documents, counted from
+// the front again.
 std::vector<Microbatch> microbatches_of(const PlannedJob& job, const DocumentRows& documents) {
   const DocumentRows given =
       documents.rows.empty() ? one_document_a_row(job.config.training.seq_len) : documents;
@@ -92,7 +93,8 @@ HeadExchange heads_of(const PlannedJob& job) {
   return {job.llama().n_heads / tp, job.llama().n_kv_heads / tp, job.layout.dims.cp};
 }
 
-// Bytes of one microbatch, by rank. What all-to-all sends it also gets, forward and backward.
+// Bytes that one microbatch sends, by rank. A rank sends as much by all-to-all as it receives,
+// forward and backward.
 std::vector<int64_t> sent_by_rank(const PlannedJob& job, const SharedMasks& shared,
                                   ContextMethod method) {
   const auto num_ranks = static_cast<size_t>(job.layout.dims.cp);
@@ -114,7 +116,7 @@ std::vector<int64_t> sent_by_rank(const PlannedJob& job, const SharedMasks& shar
   return sent;
 }
 
-// What this rank's layers keep of a microbatch.
+// Raises `use` to what this rank's layers keep of a microbatch.
 void add_kept(const PlannedJob& job, const SharedMasks& shared, ContextUse& use) {
   const ShardPlan& plan = shared.plan;
   if (shared.method == ContextMethod::kAllToAll) {
@@ -129,7 +131,7 @@ void add_kept(const PlannedJob& job, const SharedMasks& shared, ContextUse& use)
     use.key_tokens = std::max(use.key_tokens,
                               job.rows() * plan.block_size() * (plan.blocks_per_rank() + received));
     if (shared.method != ContextMethod::kRing) continue;
-    // Of each step, and their sums after each step but the first.
+    // The ring keeps the output of each step, and the sum after each step but the first.
     use.num_outputs = std::max(use.num_outputs, 1 + 2 * (received / plan.blocks_per_rank()));
   }
 }

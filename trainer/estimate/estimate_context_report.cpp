@@ -1,4 +1,4 @@
-// The table of trainer/estimate/estimate_context.h.
+// context_text of trainer/estimate/estimate_context.h.
 #include <set>
 #include <sstream>
 
@@ -21,7 +21,7 @@ std::string heading(const ContextEstimate& context) {
          "\n";
 }
 
-// Of the first balancer that has figures; the methods are the same for all.
+// The titles name the methods of the first balancer that has figures; all have the same.
 std::string column_titles(const ContextEstimate& context) {
   const auto imbalance_width = kNameWidth + 2 * kRatioWidth;
   std::string text = pad_right(pad_left("imbalance", imbalance_width), imbalance_width + 4) +

@@ -1,4 +1,4 @@
-// Lines of the estimate's tables. Internal to estimate_report.cpp and estimate_context_report.cpp.
+// How the estimate's tables write numbers. Internal to trainer/estimate/.
 #pragma once
 
 #include <cstdint>

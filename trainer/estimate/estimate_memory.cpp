@@ -7,12 +7,12 @@
 namespace tessera {
 namespace {
 
-// cross_entropy_sum: the gradients of hidden states and head are made in forward and held until
-// backward; beside them are in forward logits, log softmax and their gradient of one chunk, in
-// backward their scaled copies.
+// What cross_entropy_sum (trainer/step/loss.h) takes. It makes the gradients of hidden states and
+// head in forward and holds them until backward. Beside them it needs, in forward, logits, log
+// softmax and their gradient of one chunk; in backward, scaled copies of the held gradients.
 struct LossMemory {
   int64_t held = 0;  // of a microbatch
-  int64_t work = 0;
+  int64_t work = 0;  // beside it, at most
 };
 
 LossMemory loss_memory(const PlannedJob& job) {

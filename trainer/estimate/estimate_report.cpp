@@ -54,7 +54,7 @@ std::string pipeline_line(const PipelineEstimate& pipeline, int64_t num_ranks) {
          fixed(100 * pipeline.idle_share, 1) + " % of the time, if stages are alike and B = 2 F\n";
 }
 
-// Where ranks are alike, any of them.
+// What the table calls the rank: "a rank" where all are alike.
 std::string which_rank(const Estimate& estimate) {
   const bool are_alike = !estimate.pipeline && !estimate.context;
   return are_alike ? "a rank" : "rank " + std::to_string(estimate.rank);

@@ -61,7 +61,7 @@ int64_t part_numel(const PlannedJob& job, const std::string& name) {
   return 0;
 }
 
-// Of parameters that other ranks of the pipeline hold as well.
+// Bytes sent to sum the gradients of parameters that other ranks of the pipeline hold as well.
 int64_t tied_gradients_sent(const PlannedJob& job) {
   int64_t sent = 0;
   for (const auto& [name, ranks] : tied_parameters(*job.layout.pipeline, job.make)) {
@@ -98,7 +98,8 @@ AxisTraffic context_traffic(const PlannedJob& job, const ContextUse& context) {
               {"all-reduce", all_reduce_sent(kScalar, cp), "losses of rows"}}};
 }
 
-// Three sums over the ranks with losses of their own, one over those that hold the model.
+// A step sums three scalars over the ranks with losses of their own, and one over the ranks that
+// together hold the model.
 AxisTraffic scalar_traffic(const PlannedJob& job) {
   const int64_t sent = 3 * all_reduce_sent(kScalar, job.mesh.loss().size()) +
                        all_reduce_sent(kScalar, job.mesh.model().size());

@@ -10,7 +10,7 @@ namespace {
 
 bool is_layer(const Block& block) { return block.name.starts_with("layers."); }
 
-// Places of blocks in a list of them all.
+// The places of `some` blocks in the list of `all`.
 std::vector<int64_t> units_of(const std::vector<Block*>& some, const std::vector<Block*>& all) {
   std::vector<int64_t> units;
   for (const Block* block : some) {

@@ -1,5 +1,8 @@
 // A job as one of its ranks would build it: groups without connections, parameters without storage.
-// Internal to estimate*.cpp.
+// Internal to trainer/estimate/.
+//
+//   const PlannedJob job(config, /*num_ranks=*/512, /*rank=*/0);
+//   const std::vector<UnitEvent> events = job.unit_events();
 #pragma once
 
 #include <cstdint>
@@ -15,24 +18,26 @@
 
 namespace tessera {
 
-// One of the rank's stages; without a pipeline the whole model.
+// One of the rank's stages; without a pipeline the whole model as stage 0. A unit is a block by its
+// place in PlannedJob::blocks.
 struct PlannedStage {
   int64_t stage = 0;
   Llama3* model = nullptr;
   Llama3Stage holds = {};
-  std::vector<int64_t> units = {};  // of its own blocks, of this rank's units
-  std::vector<int64_t> uses = {};   // in the order of a forward; may name a unit of another stage
+  std::vector<int64_t> units = {};  // of the stage's own blocks
+  std::vector<int64_t> uses = {};   // units in the order of a forward; may be of another stage
 };
 
 // Calls of attention that a microbatch makes with one mask.
 struct AttentionCalls {
   int64_t layers = 0;
-  int64_t forwards = 0;  // with those of recomputed layers
+  int64_t forwards = 0;  // two for a layer that is recomputed, else one
 };
 
 struct PlannedJob {
-  // own_model: instead of the one that the configuration names, with as many layers. Throws
-  // ConfigError for degrees that do not fit the ranks, c10::Error for models without formulas.
+  // own_model: builds a model instead of the one that the configuration names, with as many layers.
+  // job_config must outlive the object. Throws ConfigError for degrees that do not fit the ranks,
+  // c10::Error for models without formulas.
   PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t own_rank,
              MakeModel own_model = {});
   PlannedJob(const PlannedJob&) = delete;
@@ -49,9 +54,9 @@ struct PlannedJob {
   int64_t row_tokens() const { return config.training.seq_len / layout.dims.cp; }  // on this rank
   Llama3Step microbatch() const;
 
-  int64_t hidden_bytes() const;                                   // between two stages
+  int64_t hidden_bytes() const;                                   // of a message between stages
   std::map<std::string, AttentionCalls> attention_calls() const;  // by mask, of all stages
-  std::vector<UnitEvent> unit_events() const;                     // of a step
+  std::vector<UnitEvent> unit_events() const;                     // of a step, in their order
 
   const ParameterStoreOptions& options() const { return rank.parameter_options(); }
   int64_t master_bytes() const;

@@ -38,7 +38,7 @@ Values values_of(const std::string& toml) {
 
 std::string value_of(const Values& values, const std::string& key) {
   const auto at = values.find(key);
-  return at == values.end() ? "not a key" : at->second;  // of another version of this program
+  return at == values.end() ? "not a key" : at->second;  // the other rank runs another version
 }
 
 // "a, b, c, d and 3 more"
@@ -51,7 +51,7 @@ std::string listing(const std::vector<std::string>& items, const char* separator
   return text;
 }
 
-// What rank 0 says after it has heard all others; "" when they agree.
+// The error that rank 0 tells all ranks after it has heard all others; "" when they agree.
 std::string verdict_of(const World& world) {
   std::vector<std::string> differing;
   for (int64_t rank = 1; rank < world.size(); ++rank) {

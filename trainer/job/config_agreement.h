@@ -1,5 +1,6 @@
-// All ranks of a run must have been given the same configuration: a rank with another batch size or
-// learning rate would train something else, or hang in a collective that the others do not call.
+// The check that all ranks of a run were given the same configuration: a rank with another batch
+// size or learning rate would train something else, or hang in a collective that the others do not
+// call.
 //
 //   const World world = World::connect(...);
 //   check_same_config(config, world);   // before anything is built
@@ -12,8 +13,9 @@
 
 namespace tessera {
 
-// What differs between two texts of to_toml, key by key: "training.steps is 5 (rank 0: 10)", joined
-// by commas; "" when nothing does. `others_name` stands where "rank 0" does.
+// What differs between two texts of to_toml (configs/load_config.h), key by key, such as
+// "training.steps is 5 (rank 0: 10)", joined by commas; "" when nothing differs. Names four keys
+// and counts the rest. `others_name` stands where "rank 0" does in the example.
 std::string config_differences(const std::string& toml, const std::string& others_toml,
                                const std::string& others_name);
 

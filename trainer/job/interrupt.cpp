@@ -13,7 +13,7 @@ namespace {
 volatile std::sig_atomic_t received_signal = 0;
 volatile std::sig_atomic_t guard_exists = 0;
 
-// Only async-signal-safe calls from here.
+// The handler makes async-signal-safe calls only.
 void on_signal(int signal_number) {
   const int saved_errno = errno;
   if (received_signal != 0) {

@@ -21,18 +21,21 @@ namespace tessera {
 
 class InterruptGuard {
  public:
-  InterruptGuard();   // throws c10::Error if there is a guard already, or the handlers cannot be
-                      // installed
-  ~InterruptGuard();  // puts the earlier handlers back and forgets the signal
+  // Installs the handlers. Throws c10::Error if there is a guard already, or if they cannot be
+  // installed.
+  InterruptGuard();
+
+  // Puts the earlier handlers back and forgets the signal.
+  ~InterruptGuard();
 
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 
   bool requested() const { return signal_number() != 0; }
   int signal_number() const;  // SIGINT or SIGTERM, 0 before the first
-  int exit_status() const {
-    return 128 + signal_number();
-  }  // what shells report; after requested() only
+
+  // The status that shells report for the signal; only once requested() is true.
+  int exit_status() const { return 128 + signal_number(); }
 
  private:
   struct sigaction old_int_;

@@ -30,8 +30,8 @@ ParallelDims dims_of(const Parallelism& p, int64_t num_ranks) {
   }
 }
 
-// TorchTitan's rule asks for a multiple of 2 * cp * tp; the factor serves its way of balancing
-// context parallelism, which ours does not need.
+// Throws unless ranks can share a row evenly. TorchTitan asks for a multiple of 2 * cp * tp: the
+// factor 2 serves its way of balancing context parallelism, which ours does not need.
 void check_row(const Training& training, const ParallelDims& dims) {
   require(training.seq_len % (dims.tp * dims.cp) == 0,
           "training.seq_len: expected a multiple of tensor x context parallel degree = ", dims.tp,

@@ -1,10 +1,15 @@
 // Who does what in a run of N ranks: degrees, rows per rank, and everything that can be refused
-// before ranks meet. Plain values.
+// before ranks meet. Plain values, alike on all ranks.
 //
 //   const JobLayout layout = plan_layout(config, environment.world_size);   // throws ConfigError
 //
-// Row r of step s is row s * global_batch + r of the data set's order under any layout: microbatch
-// m of data rank d has the rows from (m * num_data_ranks + d) * local_batch_size on.
+// Under any layout, row r of step s (both from 0) is this row of the data set's order:
+//
+//   s * global_batch_size + r
+//
+// Microbatch m of data rank d has the rows of a step from this one on:
+//
+//   r = (m * num_data_ranks + d) * local_batch_size
 #pragma once
 
 #include <cstdint>
@@ -17,13 +22,14 @@
 namespace tessera {
 
 struct JobLayout {
-  ParallelDims dims;  // resolved
+  ParallelDims dims;  // degree by axis, all of them resolved (no -1)
   int64_t num_ranks = 1;
-  int64_t num_data_ranks = 1;    // ranks that read rows of their own
-  int64_t num_microbatches = 1;  // that a rank accumulates per step
-  int64_t global_batch_size = 1;
+  int64_t num_data_ranks = 1;     // ranks that read rows of their own
+  int64_t num_microbatches = 1;   // that a rank accumulates per step
+  int64_t global_batch_size = 1;  // rows of a step, all ranks together
 
-  // With more than one stage; a microbatch above is then cut into those of the pipeline.
+  // Set with pipeline_parallel_degree > 1. Each of num_microbatches is then cut by rows into the
+  // microbatches of the pipeline.
   std::optional<pipeline::PipelinePlan> pipeline = {};
 };
 

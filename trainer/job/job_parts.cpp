@@ -67,7 +67,7 @@ WorkWeights work_weights(Model& model) {
 ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh,
                                  const WorkWeights& weights) {
   const Parallelism& p = config.parallelism;
-  // TorchTitan's two methods: keys of all ranks gathered, or passed around.
+  // "allgather" and "alltoall" are TorchTitan's two: keys of all ranks gathered, or passed around.
   const std::string& rotate = p.context_parallel_rotate_method;
   const ContextMethod method = rotate == "allgather"  ? ContextMethod::kAllGather
                                : rotate == "alltoall" ? ContextMethod::kRing

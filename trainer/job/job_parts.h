@@ -1,5 +1,11 @@
 // What a JobConfig asks for, as the types of the parts below: the only place that translates
-// configuration keys.
+// configuration keys. The configuration must have passed load_config's checks.
+//
+//   const at::Device device = choose_device(environment);
+//   const World world = join_world(environment, config, device);
+//   const DeviceMesh mesh(world, layout.dims);
+//   ParameterStore parameters(blocks, parameter_store_options(config, device), job_seed(config),
+//                             parameter_groups(mesh));
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,15 +28,18 @@
 
 namespace tessera {
 
-// What model.attention asks for, by parts (attention/registry/attention_choice.h); "auto" is "flex" on the
-// CPU and "sdpa" elsewhere.
+// What model.attention asks for, by kind of layer (attention/registry/attention_choice.h); "auto" is
+// "flex" on the CPU and "sdpa" elsewhere.
 std::string attention_backend(const JobConfig& config, at::Device device);
 
-// Joins the other ranks of the launch, within [comm] init_timeout_seconds. Throws CommError.
+// Joins the other ranks of the launch. Throws CommError when they do not meet within [comm]
+// init_timeout_seconds. A single process joins nobody and gets a default World.
 World join_world(const Environment& environment, const JobConfig& config, at::Device device);
 
-// How many layers of a whole model attend by each mask: how much each counts in a balance.
+// How much each mask over rows counts in a balance of context parallelism: the layers of a whole
+// model that attend by it.
 WorkWeights work_weights(Model& model);
+
 ContextParallel context_parallel(const JobConfig& config, const DeviceMesh& mesh,
                                  const WorkWeights& weights);
 ModelRequest model_request(const JobConfig& config, at::Device device);
@@ -51,7 +60,7 @@ RankModelOptions rank_model_options(const JobConfig& config, const JobLayout& la
 TrainingStepOptions training_step_options(const JobConfig& config);
 LrScheduleOptions lr_schedule_options(const JobConfig& config);
 
-// Every how many layers activations are recomputed; 0 is none, 1 all.
+// Every how many layers activations are recomputed: 0 is none, 1 all.
 int64_t recompute_every_nth_layer(const JobConfig& config);
 
 // The seed of initial weights and document order; 0 when the configuration gives none, so that runs
@@ -63,10 +72,12 @@ uint64_t job_seed(const JobConfig& config);
 std::unique_ptr<TextSource> open_dataset(const JobConfig& config);
 DataLoaderOptions dataloader_options(const JobConfig& config);
 
-// Bytes that the job will write below its dump folder at least, for the check before training
-// starts.
+// Bytes that the job will write below its dump folder, estimated, for the check before training
+// starts: records, plot and log, and with checkpoint.enable two checkpoints of float32 weights and
+// moments.
 int64_t expected_output_bytes(const JobConfig& config, int64_t num_parameters);
 
+// What the start banner says (trainer/metrics/run_summary.h). model: the whole model.
 BannerInfo banner_info(const JobConfig& config, const JobLayout& layout, Model& model,
                        const Tokenizer& tokenizer, int64_t num_documents, at::Device device);
 

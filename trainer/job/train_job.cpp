@@ -197,7 +197,7 @@ StepRecord TrainJob::run_step(int64_t step) {
   return make_record(step, result, lr, timing);
 }
 
-// Of the rows that are shared by one plan: a microbatch of the pipeline, if there is one.
+// Logs the forecast for the rows that one plan shares: with a pipeline, one of its microbatches.
 void TrainJob::log_context_forecast(const Batch& batch) {
   const int64_t rows =
       layout_.pipeline ? config_.parallelism.pipeline_parallel_microbatch_size : batch.batch_size();
@@ -269,8 +269,8 @@ void TrainJob::name_lost_ranks(const CommError& error) const {
     throw CommError(here + "; which rank is lost cannot be told: " + store_error.what(),
                     error.ranks);
   }
-  // A rank of another group may be the first cause, when this group's ranks failed one by another;
-  // or it has not noticed yet.
+  // A silent rank of another group may be the first cause, when this group's ranks failed one by
+  // another; or it has not noticed yet.
   std::string lost, others;
   for (const int64_t rank : silent) {
     const auto& group = error.ranks;

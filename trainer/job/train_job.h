@@ -1,7 +1,7 @@
 // A training job: everything between a validated configuration and the files that a run leaves
 // behind. In a run of several ranks each has one; they read rows of their own and act alike.
 //
-//   TrainJob job(config, read_environment(), log);
+//   TrainJob job(config, read_environment());
 //   const JobEnd end = job.run([&] { return interrupt.requested(); });
 //
 // Below job.dump_folder: metrics.jsonl (a record per step), loss.svg, config.toml (as resolved),
@@ -40,14 +40,16 @@ enum class JobEnd { kFinished, kInterrupted };
 class TrainJob {
  public:
   // Plans the layout, opens the data set, joins the other ranks, builds the model, proves the dump
-  // folder writable, loads the checkpoint to go on from, and prints the start banner. Throws
-  // ConfigError, c10::Error or CommError before any work is lost.
+  // folder writable, prints the start banner and loads the checkpoint to go on from. Throws, before
+  // any work is lost, ConfigError (a layout that does not fit, configurations that differ between
+  // ranks), c10::Error (data set, model, dump folder, checkpoint) or CommError (a rank is missing).
   TrainJob(const JobConfig& config, const Environment& environment);
   ~TrainJob();
 
-  // Trains until training.steps are done or stop_requested() is true after a step. Whatever ends
-  // it, also an exception, metrics and curve are on disk. Throws NonFiniteError with the step's
-  // number when the loss stops being a number, CommError naming the ranks that are lost.
+  // Trains until training.steps are done or stop_requested() is true after a step, on any rank.
+  // Whatever ends it, also an exception, metrics and curve are on disk. Throws NonFiniteError with
+  // the step's number when the loss or a gradient is not finite, CommError naming the ranks that
+  // are lost, and c10::Error when a file cannot be written.
   JobEnd run(const std::function<bool()>& stop_requested);
 
  private:

@@ -96,7 +96,8 @@ Environment read_ranks(const Reader& reader, const Names& names) {
   return result;
 }
 
-// Sets where the ranks meet. Needed for several ranks only; a default stands for what is not set.
+// Sets where the ranks meet, which only several ranks need. A default stands for a variable that is
+// not set.
 void read_master(const Reader& reader, const Names& names,
                  const std::optional<std::string>& default_address,
                  const std::optional<int64_t>& default_port, Environment& result) {
@@ -148,8 +149,8 @@ Environment from_mpi(const Reader& reader, const Names& names) {
   return result;
 }
 
-// "node[001-004,7],login" -> "node001": of each bracket its first number, up to the first comma
-// outside of brackets.
+// The first host of a list: "node[001-004,7],login" gives "node001". Takes the first number of each
+// bracket, up to the first comma outside of brackets; "" for a list that is no such list.
 std::string first_host(std::string_view node_list) {
   std::string host;
   while (!node_list.empty() && node_list.front() != ',') {
@@ -166,7 +167,8 @@ std::string first_host(std::string_view node_list) {
   return host;
 }
 
-// "4(x2),3" is 4, 4, 3: the entry of node `node`. Nothing when the list does not reach that far.
+// The entry of node `node` (from 0) in a list such as "4(x2),3", which is 4, 4, 3. Nothing when the
+// list does not reach that far.
 std::optional<int64_t> tasks_on_node(std::string_view list, int64_t node) {
   const auto take = [&list](int64_t& value) {
     const auto [stop, error] = std::from_chars(list.data(), list.data() + list.size(), value);
@@ -237,7 +239,8 @@ Environment from_slurm(const Reader& reader) {
   return result;
 }
 
-// The launcher's count is right; WORLD_SIZE without RANK is what a script made of the same launch.
+// Throws when WORLD_SIZE, which a script may have exported without RANK, is not the launcher's
+// count.
 Environment with_world_size_checked(const Reader& reader, const Names& names, Environment result) {
   const std::optional<std::string> exported = reader.find(kTorchrun.world_size);
   if (exported && *exported != std::to_string(result.world_size)) {

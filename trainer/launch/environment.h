@@ -1,6 +1,9 @@
 // The process's place among the ranks of a run, and the user's wishes. The only file that reads
 // environment variables.
 //
+//   const Environment environment = read_environment(rank_flags);
+//   if (environment.world_size > 1) ...   // meet the others at master_address:master_port
+//
 // Who says which rank this is, first match wins:
 //
 //   flags            train --rank --world-size --local-rank --master-addr --master-port
@@ -16,6 +19,7 @@
 // agree.
 //
 // Where the ranks meet: MASTER_ADDR and MASTER_PORT where they are set. Without them
+//
 //   Slurm   the first host of SLURM_STEP_NODELIST, where rank 0 runs, and port
 //           61440 + (SLURM_JOB_ID + 64 * SLURM_STEP_ID) % 4096: above Linux' range for outgoing
 //           connections, other for other steps. (SLURM_LAUNCH_NODE_IPADDR is where srun was
@@ -37,7 +41,7 @@
 namespace tessera {
 
 struct Environment {
-  int64_t rank = 0;
+  int64_t rank = 0;  // 0 to world_size - 1
   int64_t world_size = 1;
   int64_t local_rank = 0;                        // among the ranks of this machine
   std::optional<int64_t> local_world_size = {};  // nothing when the launcher does not say
@@ -50,7 +54,8 @@ struct Environment {
   bool operator==(const Environment&) const = default;
 };
 
-// The flags of `tessera train`, as they were given.
+// The flags of `tessera train`, as texts; flags that were not given are empty. One of them suffices
+// for the flags to decide.
 struct RankFlags {
   std::optional<std::string> rank = {};
   std::optional<std::string> world_size = {};
@@ -62,15 +67,18 @@ struct RankFlags {
 // The value of an environment variable; nothing when it is not set.
 using VariableLookup = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Throws std::invalid_argument naming the variable or flag, what it is and what was expected, when
-// one is missing, is not a number, or contradicts another.
+// This process's place by the rules at the top of this file. Throws std::invalid_argument naming
+// the variable or flag, what it is and what was expected, when one is missing, is not a number, is
+// out of range, or contradicts another.
 Environment parse_environment(const VariableLookup& variable, const RankFlags& flags = {});
 
-// The same from the variables of this process.
+// parse_environment with the variables of this process.
 Environment read_environment(const RankFlags& flags = {});
 
-// The variables from which parse_environment gets `environment` back: what a launcher sets.
+// Environment variables by name and value.
 using Variables = std::vector<std::pair<std::string, std::string>>;
+
+// The variables that a launcher sets: parse_environment gets `environment` back from them.
 Variables to_variables(const Environment& environment);
 
 // All variables of this process, for a child that gets more.

@@ -73,7 +73,7 @@ class Output {
 
   void add(std::string_view text) { pending_ += text; }
   bool has_pending() const { return !pending_.empty(); }
-  // The ranks then wait with their output, as if they wrote to the reader themselves.
+  // While this is true the ranks wait with their output, as if they wrote to the reader themselves.
   bool is_full() const { return pending_.size() > size_t{1} << 20; }
   pollfd poll_entry() const { return {has_pending() ? fd_ : -1, POLLOUT, 0}; }
 
@@ -100,8 +100,8 @@ class Output {
   std::string pending_;
 };
 
-// Waits for the readers of what is left to write. Gives up at SIGINT or SIGTERM and returns it,
-// else 0.
+// Waits until what is left has been written. Gives up at SIGINT or SIGTERM and returns the signal;
+// else returns 0.
 int write_all(Signals& signals, Output& output, Output& error) {
   while (output.has_pending() || error.has_pending()) {
     std::array<pollfd, 3> entries = {pollfd{signals.fd(), POLLIN, 0}, output.poll_entry(),
@@ -119,7 +119,7 @@ struct Stream {
   LineRelay relay;
   Output& to;
 
-  // What is there now: as much as `to` has room for, or all of it.
+  // Passes on what is there now: as much as `to` has room for, or all of it.
   void forward(bool all) {
     std::array<char, 16384> buffer;
     while (is_open && (all || !to.is_full())) {
@@ -150,7 +150,7 @@ struct Rank {
     output.forward(all);
     error.forward(all);
   }
-  // After the process has ended: what it left in the pipes, unfinished lines as well.
+  // Passes on what the process, which has ended, left in the pipes, unfinished lines as well.
   void finish() {
     forward(/*all=*/true);
     for (Stream* stream : {&output, &error}) {
@@ -248,8 +248,9 @@ class Attempt {
     }
   }
 
-  // Of several ends seen at once, one by a signal was first: a rank that died so cannot have
-  // followed another's failure, while the others lose their peer.
+  // Looks for ranks that have ended. When several ends are seen at once, an end by a signal came
+  // first: a rank that died so cannot have followed another's failure, while the others lose their
+  // peer.
   void notice_ends() {
     std::vector<Rank*> failed;
     for (const auto& rank : ranks_) {

@@ -1,4 +1,5 @@
-// The output of one of several processes, as whole lines that say whose they are.
+// The output of one of several processes, as whole lines that say whose they are. Internal to
+// trainer/launch/.
 //
 //   LineRelay relay("[rank 2] ");
 //   relay.add("step 1\nst")   -> "[rank 2] step 1\n"
@@ -19,7 +20,7 @@ class LineRelay {
   // kLongestLine bytes comes in pieces, so that a process without newlines cannot fill the memory.
   std::string add(std::string_view bytes);
 
-  // What is left, as a line; "" when the output ended with a newline.
+  // The unfinished line, with prefix and newline; "" when the output ended with a newline.
   std::string finish();
 
   // The line to show when the process has failed: the last with "error" in it, in any case; without

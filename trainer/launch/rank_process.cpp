@@ -87,12 +87,12 @@ class ExecArguments {
   std::string failure_;
 };
 
-// Only async-signal-safe calls from here.
+// The part between fork and exec, which makes async-signal-safe calls only.
 [[noreturn]] void run_child(const ExecArguments& program, const sigset_t& signal_mask, pid_t parent,
                             int input, int output, int error) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) _exit(1);  // it died before the line above
+  if (getppid() != parent) _exit(1);  // the parent died before the line above
   dup2(input, STDIN_FILENO);
   dup2(output, STDOUT_FILENO);
   dup2(error, STDERR_FILENO);

@@ -1,8 +1,10 @@
-// A child process of the launcher: its start, its two streams of output, its end.
+// A child process of the launcher: its start, its two streams of output, its end. Internal to
+// trainer/launch/.
 //
 // The child leads a process group of its own, so that a terminal's Ctrl-C reaches it only through
-// the launcher, and that what it starts ends with it. It reads nothing from the terminal. The
-// kernel kills it when the thread that started it ends, however that comes (SIGKILL included).
+// the launcher, and so that the processes it starts end with it. It reads nothing from the
+// terminal. The kernel kills it when the thread that started it ends, however that comes (SIGKILL
+// included).
 //
 //   RankProcess process({.arguments = {"/bin/sh", "-c", "echo hello"}, .variables = variables});
 //   ... poll process.output_fd(), read() it ...
@@ -23,8 +25,8 @@ namespace tessera {
 
 struct ProgramStart {
   std::vector<std::string> arguments;  // [0] is the path of the program
-  Variables variables = {};            // all the program gets; of one name the last counts
-  sigset_t signal_mask = {};           // of the program
+  Variables variables = {};            // all that the program gets; the last of a name counts
+  sigset_t signal_mask = {};           // with which the program starts
 };
 
 class RankProcess {
@@ -36,18 +38,20 @@ class RankProcess {
   RankProcess(const RankProcess&) = delete;
   RankProcess& operator=(const RankProcess&) = delete;
 
-  // To be read without blocking; they stay open until the destructor.
+  // The read ends of the program's stdout and stderr. They never block and stay open until the
+  // destructor.
   int output_fd() const { return output_fd_; }
   int error_fd() const { return error_fd_; }
 
-  // To the whole group; nothing once the process has ended.
+  // Sends the signal to the whole group; does nothing once poll_end() has been true.
   void signal(int signal_number) const;
 
   // Whether the process has ended. When it has, what is left of its group is killed, before the
-  // process id can go to another. Never blocks.
+  // process id can go to another. Never blocks. Throws std::system_error when the process cannot be
+  // waited for.
   bool poll_end();
 
-  // As waitpid gives it, once poll_end() is true.
+  // The status that waitpid gives, for WIFEXITED and the like. Only once poll_end() has been true.
   int wait_status() const { return wait_status_.value(); }
 
  private:

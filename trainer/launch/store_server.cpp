@@ -9,7 +9,7 @@
 namespace tessera {
 namespace {
 
-// Threads that are started while this lives get no signals: those are for the main thread.
+// Threads that are started while this lives get no signals, which are for the main thread.
 class SignalsBlocked {
  public:
   SignalsBlocked() {

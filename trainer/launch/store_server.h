@@ -14,11 +14,14 @@ namespace tessera {
 
 class StoreServer {
  public:
-  // On all network interfaces. Throws c10::Error saying that the port cannot be served and why.
-  explicit StoreServer(int64_t port);  // 0: any free one
-  ~StoreServer();                      // clients then fail
+  // Serves on all network interfaces, from threads that take none of the process's signals. port: 0
+  // for any free one. Throws c10::Error saying that the port cannot be served and why.
+  explicit StoreServer(int64_t port);
 
-  int64_t port() const;
+  // Ends the service; calls of clients fail from then on.
+  ~StoreServer();
+
+  int64_t port() const;  // the port that is bound, never 0
 
  private:
   struct Impl;

@@ -120,7 +120,7 @@ int64_t drop_later_records(const std::string& path, int64_t last_step) {
         if (!keep) ++num_dropped;
       });
   if (torn) ++num_dropped;
-  // The size tells also of a last record that has lost its newline.
+  // The size also differs when the last record has lost its newline.
   if (kept.size() != std::filesystem::file_size(path)) write_file_atomically(path, kept);
   return num_dropped;
 }

@@ -20,36 +20,39 @@
 
 namespace tessera {
 
+// What rank 0 keeps of a step.
 struct StepRecord {
-  int64_t step = 0;      // counted from 1
-  double loss = 0;       // sum over the step's valid labels / their number, all ranks
-  double max_loss = 0;   // the largest mean loss of any rank
-  double grad_norm = 0;  // before clipping
-  double lr = 0;         // used in this step
-  int64_t num_tokens =
-      0;  // of this step, all ranks and microbatches, padding and ignored targets included
-  double step_s = 0;                  // wall time of the step, data included
-  double data_s = 0;                  // of it, waiting for data
-  double tps = 0;                     // tokens per second and device
+  int64_t step = 0;        // counted from 1
+  double loss = 0;         // sum over the step's valid labels / their number, all ranks
+  double max_loss = 0;     // the largest mean loss of any rank
+  double grad_norm = 0;    // before clipping
+  double lr = 0;           // used in this step
+  int64_t num_tokens = 0;  // of this step and all ranks, with padding and ignored targets
+  double step_s = 0;       // wall time of the step, data included
+  double data_s = 0;       // the part of step_s that was spent on data
+  double tps = 0;          // tokens per second and device
   std::optional<double> tflops = {};  // model FLOPs per second and device, in 1e12
   std::optional<double> mfu = {};     // percent of the device's peak; nothing where that is unknown
-  std::optional<double> memory_gib = {};  // peak so far
+  std::optional<double> memory_gib = {};  // peak so far (memory.h)
 
   bool operator==(const StepRecord&) const = default;
 };
 
-// One line of the file, without the newline.
+// The line of the file for `record`, without the newline.
 std::string to_json_line(const StepRecord& record);
 
-// Reads one such line. Unknown keys are passed over, missing ones are errors except the three
-// optional ones. Throws c10::Error; `where` ("metrics.jsonl:17") stands in the message. A null
-// loss, max_loss, grad_norm or lr reads as NaN.
+// Reads a line that to_json_line wrote. Unknown keys are passed over; missing ones are errors
+// except the three optional ones. A null reads as NaN, or as nothing where the number is optional.
+// Throws c10::Error, also for a step or num_tokens that is no integer; `where` (e.g.
+// "metrics.jsonl:17") stands for the place in the message.
 StepRecord from_json_line(std::string_view line, const std::string& where);
 
 // All records of the file. A last line that is no JSON (a run that was killed while writing) is
-// passed over; such a line elsewhere, or a missing file, throws c10::Error naming path and line.
+// passed over. Such a line elsewhere, a line that is no record, and a missing file throw c10::Error
+// naming path and line.
 std::vector<StepRecord> read_metrics(const std::string& path);
 
+// The file metrics.jsonl, for writing.
 class MetricsFile {
  public:
   // Opens the file for a run that continues after `last_step`: records of later steps and a torn
@@ -58,7 +61,7 @@ class MetricsFile {
   // earlier line is no record.
   MetricsFile(const std::string& path, int64_t last_step);
 
-  // Written through to the system before it returns. Throws c10::Error naming the file, e.g. on a
+  // Hands the line to the system before it returns. Throws c10::Error naming the file, e.g. on a
   // full disk.
   void append(const StepRecord& record);
 
@@ -75,8 +78,10 @@ struct ConsoleLineOptions {
   std::optional<double> memory_total_gib = {};  // for the percentage
 };
 
-// TorchTitan's line, "step: 10  loss:  3.65334  grad_norm:  0.9321  memory:  1.25GiB(7.91%)  tps:
-// 4,389  tflops: 0.12 mfu: 31.20%", with N/A for what is unknown.
+// TorchTitan's line, with N/A for figures that are unknown (one line; broken here for its length):
+//
+//   step: 10  loss:  3.65334  grad_norm:  0.9321  memory:  1.25GiB(7.91%)
+//     tps: 4,389  tflops: 0.12  mfu: 31.20%
 std::string console_line(const StepRecord& record, const ConsoleLineOptions& options);
 
 }  // namespace tessera

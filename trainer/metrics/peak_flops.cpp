@@ -9,8 +9,8 @@
 namespace tessera {
 namespace {
 
-// "NVIDIA A100-SXM4-80GB" -> {"nvidia", "a100", "sxm4", "80gb"}. Whole words, so that GH200 is not
-// taken for H200.
+// The words of a name: "NVIDIA A100-SXM4-80GB" gives {"nvidia", "a100", "sxm4", "80gb"}. Cards are
+// told by whole words, so that GH200 is not taken for H200.
 std::vector<std::string> words_of(std::string_view name) {
   std::vector<std::string> words(1);
   for (const char c : name) {
@@ -25,14 +25,14 @@ std::vector<std::string> words_of(std::string_view name) {
 }
 
 struct Card {
-  std::string_view model;    // both words are in the name;
-  std::string_view variant;  // "" where all variants have one rate
+  std::string_view model;    // a word of the name
+  std::string_view variant;  // another word of the name; "" where all variants have one rate
   double flops;
 };
 
-// The first that fits wins. The data sheets' dense figures, as TorchTitan's table has them; H200
-// NVL from NVIDIA's H200 data sheet. An H100 must say which one it is: the SXM card's name ends in
-// its memory, "NVIDIA H100 80GB HBM3".
+// The first card that fits wins. The figures are the data sheets' dense ones, as TorchTitan's table
+// has them; that of H200 NVL is from NVIDIA's H200 data sheet. An H100 must say which one it is:
+// the SXM card's name ends in its memory, "NVIDIA H100 80GB HBM3".
 constexpr std::array<Card, 17> kCards = {{
     {"a100", "", 312e12},
     {"h100", "nvl", 835e12},

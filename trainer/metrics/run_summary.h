@@ -1,4 +1,6 @@
-// The block that a run prints before its first step: what will be trained, on what, with what.
+// The block that a run prints before its first step: what is trained, on what, with what.
+//
+//   log.info(start_banner(banner_info(config, layout, model, tokenizer, num_documents, device)));
 #pragma once
 
 #include <cstdint>
@@ -7,7 +9,8 @@
 
 namespace tessera {
 
-// Texts are shown as given; a field that is left empty, zero or unset has no line.
+// The fields of the block, with examples. Texts are shown as given; a field that is left empty,
+// zero or unset has no line.
 struct BannerInfo {
   std::string version = {};  // "0.1.0"
   std::string model = {};    // "llama3 debugmodel: 6 layers, dim 256, 16 heads, vocabulary 2048"
@@ -16,13 +19,15 @@ struct BannerInfo {
   std::string device = {};     // "cpu (Intel ...)"
   std::string dtype = {};      // "parameters float32, compute bfloat16"
   std::string attention = {};  // "sdpa, mask causal & document"
-  std::string activation_checkpoint = {};  // "no checkpointing", "checkpointing every 2nd layer"
+  std::string activation_checkpoint = {};  // "none", "full", "1 of 2 layers"
   int64_t local_batch_size = 0;            // rows of one microbatch on one rank
   int64_t seq_len = 0;
   int64_t num_microbatches = 1;  // gradient accumulation
   int64_t num_data_ranks = 1;    // ranks that read rows of their own
-  std::string optimizer =
-      {};  // "AdamW, lr 0.0008, betas 0.9 0.95, eps 1e-08, weight decay 0.1, clip 1"
+
+  // "AdamW, lr 0.0008, betas 0.9 0.95, eps 1e-08, weight decay 0.1, clip 1"
+  std::string optimizer = {};
+
   std::string schedule = {};  // "2 warm-up, 1 stable, 8 linear decay"
   int64_t num_steps = 0;
   std::string dataset = {};  // "text_files"
@@ -34,7 +39,7 @@ struct BannerInfo {
   std::string dump_folder = {};
 };
 
-// Several lines, keys aligned, no newline at the end:
+// The block: several lines, keys aligned, no newline at the end.
 //
 //   Tessera 0.1.0
 //     model        llama3 debugmodel: ...

@@ -38,13 +38,13 @@ const KindStyle& style_of(ActionKind kind) {
                        [&](const KindStyle& style) { return style.kind == kind; });
 }
 
-// "F0", or "2F0" where ranks have several stages.
+// The name of an action: "F0", or "2F0" where ranks have several stages.
 std::string name_of(const Action& action, const ScheduleView& view) {
   if (view.schedule.num_stages() > view.schedule.num_ranks()) return to_string(action);
   return pipeline::letters_of(action.kind) + std::to_string(action.microbatch);
 }
 
-// What a rank does from one time to another; a pair that overlaps is one.
+// An action of a rank from one time to another; an overlapped pair is one slot.
 struct Slot {
   std::string name;     // "F1", of a pair "F1+B0"
   std::string letters;  // "F", of a pair "FB"
@@ -105,7 +105,7 @@ std::string painted(const std::string& text, ActionKind kind, bool color) {
   return color ? style_of(kind).color + text + kPlain : text;
 }
 
-// Slots from column to column.
+// The line of a rank whose slots run from column to column.
 std::string slot_line(const ScheduleView& view, int64_t rank, const Layout& layout, bool color) {
   const bool has_names = layout.style == Layout::Style::kNames;
   const auto column = [&](double time) {
@@ -132,7 +132,7 @@ std::string slot_line(const ScheduleView& view, int64_t rank, const Layout& layo
   return line;
 }
 
-// What runs in the middle of each column.
+// The line of a rank that shows, in each column, what runs in its middle.
 std::string sampled_line(const ScheduleView& view, int64_t rank, int64_t columns, bool color) {
   const std::vector<Slot> slots = slots_of(view, rank);
   std::string line;

@@ -1,5 +1,7 @@
 // The layout flags of `tessera mask`, apart from mask_layout.h so that the command line needs no
 // LibTorch header.
+//
+//   const MaskLayout layout = read_layout({.documents = "700,1500", .images = "16:64"});
 #pragma once
 
 #include <optional>
@@ -7,8 +9,8 @@
 
 namespace tessera {
 
-// Values as they stand on the command line: integers, or comma-separated lists of them; images as
-// start:length,start:length. What they mean: mask_layout.h.
+// The values as they stand on the command line: integers, or comma-separated lists of them; images
+// are start:length,start:length. mask_layout.h says what each means.
 struct LayoutFlags {
   std::optional<std::string> tokens{};
   std::optional<std::string> documents{};

@@ -25,7 +25,7 @@ struct Range {
   double high = 1;
 };
 
-// Where data land on the page.
+// Maps steps and losses to places on the page.
 struct Frame {
   double left, right, top, bottom;  // pixels
   Range steps, losses;
@@ -52,8 +52,8 @@ Range step_range(const LossSeries& series) {
   return first < last ? Range{first, last} : Range{first - 1, last + 1};
 }
 
-// The losses with a margin. One value only, or values that differ by rounding alone, sit in the
-// middle of a range that fits their size.
+// The range of the losses, with a margin. A single value, or values that differ by rounding alone,
+// sit in the middle of a range that fits their size.
 Range loss_range(const LossSeries& series) {
   double low = std::numeric_limits<double>::infinity();
   double high = -low;
@@ -164,8 +164,8 @@ struct LegendEntry {
   double width;
 };
 
-// In a row above the plot, where it hides nothing. Text widths are estimated: a font is not at
-// hand.
+// The legend stands in a row above the plot, where it hides nothing. Text widths are estimated: a
+// font is not at hand.
 std::string legend(const Frame& frame, const std::vector<LegendEntry>& entries) {
   constexpr double kCharacterWidth = 6.9;
   std::string svg;

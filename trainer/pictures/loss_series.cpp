@@ -13,7 +13,7 @@ namespace {
 constexpr double kGap = std::numeric_limits<double>::quiet_NaN();
 constexpr double kLargestLoss = 1e300;  // sums and axis ranges stay finite
 
-// The longest run of points without a gap that starts at `begin`: one past its end.
+// One past the end of the longest run of points without a gap that starts at `begin`.
 size_t end_of_run(const LossSeries& series, size_t begin) {
   while (begin < series.size() && !std::isnan(series[begin].loss)) ++begin;
   return begin;
@@ -21,7 +21,7 @@ size_t end_of_run(const LossSeries& series, size_t begin) {
 
 void smooth_run(const LossSeries& series, size_t begin, size_t end, size_t window,
                 LossSeries& smooth) {
-  std::vector<double> sums(1, 0.0);  // sums[i]: of the first i losses of the run
+  std::vector<double> sums(1, 0.0);  // sums[i] is that of the first i losses
   for (size_t i = begin; i < end; ++i) sums.push_back(sums.back() + series[i].loss);
   for (size_t i = begin; i < end; ++i) {
     const size_t back = std::min(window / 2, i - begin);

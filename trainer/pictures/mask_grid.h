@@ -1,4 +1,8 @@
 // The tiles of a mask on a grid of cells that fits on a screen: what pictures are drawn from.
+// Internal to trainer/pictures/.
+//
+//   const TileGrid grid = tile_grid(mask, /*b=*/0, /*max_rows=*/64, /*max_cols=*/64);
+//   if (grid.at(0, 0) == CellState::kFull) ...
 #pragma once
 
 #include <cstdint>
@@ -8,8 +12,9 @@
 
 namespace tessera {
 
-// Mean of the tiles of a cell, where a full tile counts 1, a partial one 1/2 and an absent one 0:
-// exactly 0, below 1/3, 1/3 to 2/3, above 2/3, exactly 1. A single partial tile is kMixed.
+// The mean of the tiles of a cell, where a full tile counts 1, a partial one 1/2 and an absent one
+// 0. The states in their order: exactly 0, below 1/3, 1/3 to 2/3, above 2/3, exactly 1. A single
+// partial tile is kMixed.
 enum class CellState { kEmpty, kMostlyEmpty, kMixed, kMostlyFull, kFull };
 
 struct TileGrid {
@@ -23,8 +28,8 @@ struct TileGrid {
   bool one_tile_a_cell() const { return row_step == 1 && col_step == 1; }
 };
 
-// Batch row b and head 0 in at most max_rows x max_cols cells (each at least 1). O(runs + cells of
-// the tiles' rows), never O(tiles).
+// The tiles of batch row b and head 0 in at most max_rows x max_cols cells. Takes O(runs + cells of
+// the tiles' rows), never O(tiles). Throws c10::Error when max_rows or max_cols is below 1.
 TileGrid tile_grid(const BlockMask& mask, int64_t b, int64_t max_rows, int64_t max_cols);
 
 }  // namespace tessera

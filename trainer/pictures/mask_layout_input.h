@@ -1,5 +1,8 @@
-// A mask layout as it was written, before anything but its types is checked. Internal to
-// mask_layout*.cpp.
+// A mask layout as it was written, before anything but its types is checked: what flags and JSON
+// have in common. Internal to trainer/pictures/.
+//
+//   const LayoutInput input = parse_layout_json(text, "batch.json");
+//   if (input.tokens) check(input.tokens->value, input.tokens->where);
 #pragma once
 
 #include <cstdint>
@@ -9,7 +12,7 @@
 
 namespace tessera {
 
-// A value and what messages call it: "--documents", or "batch.json: rows[1].documents".
+// A value and what messages call it: "--documents", or "batch.json: rows[1]: documents".
 template <typename T>
 struct Given {
   T value;
@@ -32,15 +35,16 @@ struct LayoutRowInput {
 };
 
 struct LayoutInput {
-  std::string name{};  // of the file
+  std::string name{};  // of the file; empty for flags
   GivenInteger tokens{};
   std::vector<LayoutRowInput> rows{};
   GivenList window{};  // left, or left and right
   GivenInteger chunk{};
 };
 
-// Throws c10::Error that names `name` (the file's) and the key, or line and column where the text
-// is no JSON.
+// Reads the JSON form of mask_layout.h; `name` stands for the file in messages. Throws c10::Error
+// that names it and the key, for a key that is unknown or of another type, or the line and column
+// where the text is no JSON.
 LayoutInput parse_layout_json(const std::string& json, const std::string& name);
 
 }  // namespace tessera

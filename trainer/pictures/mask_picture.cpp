@@ -22,7 +22,7 @@ struct Glyph {
   const char* meaning;
 };
 
-// By CellState.
+// The glyphs in the order of CellState.
 constexpr std::array<Glyph, 5> kGlyphs = {{{" ·", "\x1b[2m", "empty"},
                                            {"░░", "\x1b[33m", "mostly empty"},
                                            {"▒▒", "\x1b[33m", "partial"},
@@ -32,7 +32,7 @@ constexpr const char* kPlain = "\x1b[0m";
 
 const Glyph& glyph(CellState state) { return kGlyphs[static_cast<size_t>(state)]; }
 
-// One axis: what the cells start with.
+// The cells of one side of the picture, and the tokens that they start with.
 struct Axis {
   int64_t begin = 0;  // token of the first cell
   int64_t step = 1;   // tokens of a cell

@@ -13,7 +13,7 @@ using nlohmann::ordered_json;
 constexpr int64_t kMostTokensOfRows = 4096;
 constexpr int64_t kMostTokensOfDense = 64;
 
-// "1.5 GiB"; whole below a KiB.
+// A size such as "1.5 GiB", without decimals below a KiB.
 std::string bytes_text(int64_t bytes) {
   constexpr std::array<const char*, 7> kUnits = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   auto scaled = static_cast<double>(bytes);

@@ -17,7 +17,7 @@
 namespace tessera {
 namespace {
 
-// Pixels.
+// Sizes in pixels.
 constexpr double kPlotSide = 600;
 constexpr double kLeast = 24;  // of a mask with few queries or few keys
 constexpr double kLeft = 126;
@@ -56,7 +56,8 @@ struct Axis {
   double end = 0;
 
   double scale() const { return (end - begin) / static_cast<double>(tokens.size()); }
-  // To the tenth that svg_px prints: of rounded sizes neighbours would not meet.
+  // The place of a token, rounded to the tenth that svg_px prints: sizes are differences of rounded
+  // places, so that neighbours meet.
   double px(int64_t token) const {
     const int64_t inside = std::clamp(token, tokens.begin, tokens.end);
     return std::round(10 * (begin + static_cast<double>(inside - tokens.begin) * scale())) / 10;
@@ -195,7 +196,7 @@ std::vector<StripPiece> strip_pieces(const Axis& axis, const std::vector<Documen
     } else if (span.padding) {
       pieces.push_back({tokens, kPaddingColor, "padding"});
     } else {
-      // By place and not by id, so that neighbours differ also where documents were joined.
+      // Colours go by place and not by id, so that neighbours differ also beside joined documents.
       pieces.push_back({tokens, kDocumentColors[pieces.size() % 2], std::to_string(id)});
     }
   }
@@ -217,7 +218,7 @@ std::string fitting_label(const StripPiece& piece, double pixels) {
 std::string document_strips(const Figure& figure) {
   const std::vector<DocumentSpan> spans =
       document_spans(figure.view.layout.rows[figure.row], figure.view.layout.num_tokens);
-  // Around (x, y); a third of the font's size puts the middle of the letters there.
+  // A label around (x, y): a third of the font's size puts the middle of the letters there.
   const auto label = [](double x, double y, const StripPiece& piece, double pixels, bool turned) {
     const std::string text = fitting_label(piece, pixels);
     if (text.empty()) return std::string();
@@ -256,7 +257,7 @@ std::vector<int64_t> ticks(const Axis& axis, int64_t block) {
        token <= axis.tokens.end; token += spacing) {
     tokens.push_back(token);
   }
-  // A part of the row that is shorter than that begins somewhere else.
+  // A part of the row that is shorter than the spacing may hold no such token.
   if (tokens.empty() || tokens.front() == axis.tokens.end) return {axis.tokens.begin};
   return tokens;
 }

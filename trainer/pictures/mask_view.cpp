@@ -29,7 +29,7 @@ bool is_word_character(char c) {
 
 std::vector<Word> words_of(const std::string& rule) {
   std::vector<Word> words;
-  std::vector<bool> calls;  // of the parentheses that are open
+  std::vector<bool> calls;  // for each open parenthesis, whether it follows a name
   bool after_word = false;
   for (size_t at = 0; at < rule.size(); ++at) {
     if (is_word_character(rule[at])) {
@@ -51,7 +51,7 @@ bool names(const std::vector<Word>& words, const std::string& name) {
   return std::any_of(words.begin(), words.end(), [&](const Word& w) { return w.text == name; });
 }
 
-// `causal` of the rule with each alternative: causal -> (causal | alternative).
+// The rule with each `causal` as (causal | ... ), where `alternatives` is the rest: " | block_ids".
 std::string with_alternatives(const std::string& rule, const std::vector<Word>& words,
                               const std::string& alternatives) {
   std::string extended;

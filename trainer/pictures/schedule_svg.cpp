@@ -17,7 +17,7 @@ namespace {
 using pipeline::ActionKind;
 using pipeline::TimedAction;
 
-// Pixels.
+// Sizes in pixels.
 constexpr double kLeft = 66;
 constexpr double kTop = 92;
 constexpr double kRowHeight = 30;
@@ -52,7 +52,7 @@ std::string hex(const Rgb& color) {
   return text.data();
 }
 
-// Lighter the later the stage is among the rank's: half way to white for the last.
+// `color`, the lighter the later the stage is among the rank's: half way to white for the last.
 std::string shade(const Rgb& color, int64_t local_stage, int64_t num_local) {
   const double share =
       num_local > 1 ? 0.5 * static_cast<double>(local_stage) / static_cast<double>(num_local - 1)
@@ -168,7 +168,7 @@ class Figure {
     return svg;
   }
 
-  // Times with room between them, at 1, 2 or 5 times a power of ten.
+  // The time axis, with ticks at multiples of 1, 2 or 5 times a power of ten.
   std::string axis() const {
     constexpr double kPixelsApart = 56;
     const double makespan = view_.run.makespan;

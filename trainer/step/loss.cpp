@@ -20,7 +20,8 @@ at::ScalarType accumulation_dtype(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// Turns log softmax over this rank's columns, made from logits_NV, into that over all ranks'.
+// Turns log_p_NV, the log softmax of logits_NV over this rank's columns, into the log softmax over
+// the columns of all ranks.
 void normalize_over_ranks(const at::Tensor& log_p_NV, const at::Tensor& logits_NV,
                           const ProcessGroup& group) {
   if (group.size() == 1) return;
@@ -32,8 +33,8 @@ void normalize_over_ranks(const at::Tensor& log_p_NV, const at::Tensor& logits_N
   log_p_NV.add_((own_lse_N - max_N - sum_N.log_()).unsqueeze(1));
 }
 
-// Loss of one chunk, and (when asked) d loss / d logits. N tokens of the chunk, V the rank's
-// columns.
+// The summed loss of one chunk on this rank, and d loss / d logits. N: tokens of the chunk, V:
+// columns of this rank.
 struct ChunkLoss {
   at::Tensor sum;
   at::Tensor d_logits_NV;  // undefined unless asked for
@@ -97,7 +98,8 @@ struct CrossEntropySum : ag::Function<CrossEntropySum> {
 
   static ag::variable_list backward(ag::AutogradContext* context, ag::variable_list d_sum) {
     const ag::variable_list saved = context->get_saved_variables();
-    // In place, as the weight's gradient is large; autograd refuses a second backward pass then.
+    // The product is made in place, as the weight's gradient is large; so autograd refuses a second
+    // backward pass.
     for (const at::Tensor& gradient : saved) gradient.mul_(d_sum[0].to(gradient.scalar_type()));
     return {saved[0], saved[1], at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }

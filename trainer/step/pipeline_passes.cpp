@@ -90,7 +90,7 @@ double PipelinePasses::run(const std::vector<Batch>& batches, double loss_gradie
   return told.item<double>();
 }
 
-// The whole pass, as its forwards need those of the other ranks.
+// The backward runs as well, on a loss gradient of 0: the plan has no pass of forwards alone.
 void PipelinePasses::replay(const std::vector<Batch>& batches) { run(batches, 0.0); }
 
 std::unique_ptr<StepPasses> make_passes(const std::optional<pipeline::PipelinePlan>& plan,

@@ -54,7 +54,7 @@ void wrap_attention(const StageModels& models, const ContextParallel& context) {
   }
 }
 
-// Models are built on the meta device, so that those of the other ranks cost a list of names.
+// Models are built on the meta device, so the stages of the other ranks cost a list of names.
 TiedParameters tied_parameters(const pipeline::PipelinePlan& plan, const MakeModel& make) {
   TiedParameters holders;
   for (int64_t rank = 0; rank < plan.schedule.placement.num_ranks; ++rank) {

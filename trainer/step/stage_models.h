@@ -22,6 +22,7 @@
 
 namespace tessera {
 
+// The stages of one rank. The vectors are in step: models[i] is stage stages[i].
 struct StageModels {
   std::vector<int64_t> stages = {};                             // of this rank, ascending
   std::deque<pipeline::WeightGradients> weight_gradients = {};  // one a stage; outlive the models
@@ -48,10 +49,13 @@ void wrap_attention(const StageModels& models, const ContextParallel& context);
 // Parameters that several ranks of the pipeline hold (an embedding tied to the head of another
 // rank), by name, and these ranks.
 using TiedParameters = std::map<std::string, std::set<int64_t>>;
+
+// The tied parameters of the whole pipeline. Builds every rank's stages with `make` to find them.
 TiedParameters tied_parameters(const pipeline::PipelinePlan& plan, const MakeModel& make);
 
-// From here on parameters.finish_gradients() sums the gradients of tied parameters that this rank
-// holds over the groups returned. Collective over the pipeline.
+// Makes parameters.finish_gradients() sum the gradients of the tied parameters that this rank
+// holds over all their holders, and returns the groups over which it does, one per parameter.
+// Collective over the pipeline.
 std::vector<ProcessGroup> share_tied_gradients(const pipeline::PipelinePlan& plan,
                                                const DeviceMesh& mesh, const MakeModel& make,
                                                ShardedParameters& parameters);

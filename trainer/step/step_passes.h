@@ -1,5 +1,8 @@
-// Forward and backward of a step's microbatches, as TrainingStep sees them: what differs between a
-// model that is whole on this rank and one that is spread over the ranks of a pipeline.
+// Forward and backward of a step's microbatches, as TrainingStep sees them. A StepPasses is what
+// differs between a model that is whole on this rank (WholeModelPasses) and one that is spread over
+// the ranks of a pipeline (PipelinePasses in pipeline_passes.h).
+//
+// Shape legend: B rows, T tokens of this rank, D model dim.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,13 +23,15 @@ class StepPasses {
   StepPasses& operator=(const StepPasses&) = delete;
 
   // Adds loss_gradient * (gradient of the sum of all losses) to the parameters' gradients, and
-  // returns that sum: cross entropy over the valid labels of these microbatches. Ranks of a
-  // pipeline get the same number, ranks that share rows each the sum of their tokens.
+  // returns that sum: the cross entropy over the valid labels of these microbatches. Ranks of a
+  // pipeline all get the same number; each of the ranks that share rows gets the sum over its own
+  // tokens. parameters.finish_gradients() is left to the caller.
   //
   // Throws c10::Error for extras that the model does not read, before any forward.
   virtual double run(const std::vector<Batch>& microbatches, double loss_gradient) = 0;
 
-  // Shows the forward passes to whoever observes the blocks. Gradients may be spoiled.
+  // Runs the forward passes again for whoever observes the blocks (Block::callbacks.observe).
+  // Gradients are undefined afterwards.
   virtual void replay(const std::vector<Batch>& microbatches) = 0;
 
   virtual std::vector<Block*> blocks() = 0;  // of this rank
@@ -35,16 +40,20 @@ class StepPasses {
   StepPasses() = default;
 };
 
-// Sum of the losses of a microbatch from what the trunk of a model with the head returned.
+// The sum of the losses of a microbatch, a scalar (loss.h). model: one with the head, whose
+// trunk returned hidden_BTD. labels_BT: int64, of the same tokens.
 at::Tensor loss_sum(Model& model, const at::Tensor& hidden_BTD, const at::Tensor& labels_BT);
 
-// What the forward of a model (or stage) takes besides tokens and masks: extras where its encoder is.
+// What the forward of a model (or stage) takes besides tokens and masks: positions, and the
+// batch's extras where the model itself reads them.
 ForwardInputs forward_inputs(const Model& model, const Batch& batch);
 
-// Throws c10::Error for a batch with extras that no stage of the model reads.
+// Throws c10::Error for extras that do not fit the batch's tokens (Extras::check), and for a batch
+// with extras that no stage of the model reads.
 void check_extras(const Model& model, const Batch& batch);
 
-// One microbatch after the other. What is passed in must outlive the object.
+// The passes of a model that is whole on this rank: forward and backward of one microbatch after
+// the other. model and parameters, which are the model's, must outlive the object.
 class WholeModelPasses final : public StepPasses {
  public:
   WholeModelPasses(Model& model, ParameterStore& parameters, MaskBuilder masked);

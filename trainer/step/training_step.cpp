@@ -56,7 +56,8 @@ std::string first_non_finite(const NamedTensors& tensors) {
   return "";
 }
 
-// To a float64 sum. In pieces on the CPU, where a norm in float64 first copies all that it reads.
+// Adds the squares of x to `sum`, which is float64 [1]. The CPU goes through x in pieces, because a
+// norm in float64 first copies all that it reads.
 void add_sum_of_squares(const at::Tensor& x, at::Tensor& sum) {
   constexpr int64_t kNumbersAtOnce = int64_t{1} << 18;
   const at::Tensor flat = x.reshape({-1});
@@ -92,8 +93,8 @@ int64_t TrainingStep::count_valid_labels(const std::vector<Batch>& microbatches)
   return count;
 }
 
-// The sum is that of the ranks' sums, the maximum that of the means over the rows that a rank
-// reads, which context-parallel ranks share.
+// Sets result.loss from the sum of the ranks' sums, and result.max_loss to the largest mean over
+// the rows that a rank reads; context-parallel ranks share those, so their sums are added first.
 void TrainingStep::reduce_losses(double own_sum, int64_t own_labels, StepResult& result) const {
   const at::Tensor rows_sum = on_device(own_sum, parameters_.masters().device());
   mesh_.cp().all_reduce(rows_sum).wait();
@@ -147,12 +148,12 @@ StepResult TrainingStep::run(const std::vector<Batch>& microbatches, double lr) 
 }
 
 void TrainingStep::clip_gradients(double grad_norm) {
-  constexpr double kEpsilon = 1e-6;  // as torch.nn.utils.clip_grad_norm_
+  constexpr double kEpsilon = 1e-6;  // torch.nn.utils.clip_grad_norm_ has the same
   const double scale = options_.max_norm / (grad_norm + kEpsilon);
   if (scale < 1.0) parameters_.gradients().mul_(scale);
 }
 
-// Every rank runs all of it, so that what they communicate agrees, and names what it saw itself.
+// Every rank runs the whole function, so that all communicate alike, and names what it saw itself.
 std::string TrainingStep::first_non_finite_block(const std::vector<Batch>& microbatches) {
   const std::string parameter = first_non_finite(parameters_.named_masters());
   const FiniteProbe probe(passes_.blocks());

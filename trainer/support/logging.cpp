@@ -95,8 +95,8 @@ std::string cut_to_terminal(std::string_view line, int fd) {
   return std::string(line);
 }
 
-// Lines above, the status line below; erase, line and status go out in one write, so nothing comes
-// between.
+// The console shows log lines above and the status line below. Erasing, log line and status line go
+// out in one write, so nothing comes between.
 class ConsoleSink : public spdlog::sinks::base_sink<std::mutex> {
  public:
   ConsoleSink(int fd, bool shows_status)

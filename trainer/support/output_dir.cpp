@@ -29,7 +29,7 @@ int open_or_fail(const std::string& path, int flags) {
   return fd;
 }
 
-// 0 or the error; a short write is followed by one that tells why (a full disk).
+// Returns 0 or the error number. A short write is followed by one that tells why (a full disk).
 int write_all(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = write(fd, text.data(), text.size());

@@ -1,7 +1,8 @@
 // Stand-ins for the Gloo headers that c10d/ProcessGroupGloo.hpp includes and the torch wheel does
 // not ship. LibTorch's own copy of Gloo does the work: nothing here is defined or called by us, and
-// gloo types occur in that header behind pointers alone. Included by
-// parallel/comm/gloo_backend.cpp.
+// gloo types occur in that header behind pointers alone.
+//
+// Internal to the build: included by parallel/comm/gloo_backend.cpp alone, through that header.
 #pragma once
 
 #include <chrono>

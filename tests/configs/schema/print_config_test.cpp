@@ -80,8 +80,8 @@ ConfigValue random_value(const Field& field, std::mt19937& random) {
   return {};
 }
 
-// Every key at a random value of its type, whether it is allowed or not: the reader alone, without
-// the checks.
+// Sets every key to a random value of its type, whether it is allowed or not: the test is of the
+// reader alone, without the checks.
 TEST(ToToml, ReadsBackForRandomValuesOfEveryKey) {
   for (unsigned seed = 0; seed < 200; ++seed) {
     std::mt19937 random(seed);

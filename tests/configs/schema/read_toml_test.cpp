@@ -1,4 +1,4 @@
-// What may be wrong with a file: syntax, names, types. Every message names key, got, expected and
+// The reader's errors for wrong syntax, names and types. Every message names key, got, expected and
 // place.
 #include <gtest/gtest.h>
 
@@ -170,7 +170,8 @@ TEST(ReadToml, SyntaxErrorsNameFileLineAndColumn) {
   EXPECT_CONFIG_ERROR(load_text("[job]\ndescription = \"\xff\"\n"), "line 2", "not valid TOML");
 }
 
-// What configs/schema/toml_plus_plus.h mends; only a debug build with sanitizers would see the faults.
+// The documents that configs/schema/toml_plus_plus.h keeps from the faults of toml++. Without it
+// only a debug build with sanitizers fails on them.
 TEST(ReadToml, DocumentsThatTomlPlusPlusTripsOver) {
   for (const char* text : {"[[=", "[[[a]]]", "[[[1]]]", "[[[]"}) {
     EXPECT_CONFIG_ERROR(load_text(text), "line 1", "not valid TOML");

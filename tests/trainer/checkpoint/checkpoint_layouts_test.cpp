@@ -68,7 +68,8 @@ void expect_same(const std::map<std::string, at::Tensor>& a,
   for (const auto& [name, tensor] : a) EXPECT_TRUE(same_bits(tensor, b.at(name))) << what << name;
 }
 
-// Saved by each layout, loaded by each other, saved again, and read by one rank: the same bits.
+// A checkpoint that one layout saves, another loads and saves again has the same bits when one rank
+// reads it, for all pairs of layouts.
 TEST_F(CheckpointLayouts, AnyLoadsIntoAnyOther) {
   for (const RunLayout& from : kLayouts) {
     const std::string saved = folder(std::string("from ") + from.name);
@@ -171,7 +172,7 @@ TEST_F(CheckpointLayouts, FilesSayWhereTheirPartsStandAsPyTorchDoes) {
   EXPECT_EQ(checkpoint_steps(folder()), std::vector<int64_t>{});
 }
 
-// As pipeline stages: no rank has every name.
+// No rank has every name, as with pipeline stages.
 TEST_F(CheckpointLayouts, TheUnionOverTheRanksIsTheModel) {
   run_ranks(3, [&](const World& world) {
     save_checkpoint(folder(), rows_of_rank(world, 0.5), state_of(1), {}, DeviceMesh(world, {}));

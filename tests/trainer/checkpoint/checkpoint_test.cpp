@@ -150,7 +150,7 @@ TEST_F(Checkpoint, FindsCompleteStepsOnly) {
   for (const int64_t step : {9, 100, 20}) save(step);
   EXPECT_EQ(checkpoint_steps(folder()), (std::vector<int64_t>{9, 20, 100}));
 
-  // What a crash, or a person, may leave.
+  // Folders that a crash, or a person, may leave.
   fs::copy(path(100), folder() + "/step-200.tmp");
   fs::copy(path(100), folder() + "/step-0300");
   fs::copy(path(100), folder() + "/step--1");

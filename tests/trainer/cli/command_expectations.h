@@ -1,4 +1,6 @@
-// What tests of the program's commands expect of a finished process.
+// Expectations of tests of the program's commands about a finished process.
+//
+//   expect_parts(run_process({TESSERA_BINARY, "mask", "causal"}), 2, {"no layout", "--tokens"});
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,7 +12,7 @@
 
 namespace tessera::testing {
 
-// The exit status, every part somewhere in the output, and no backtrace.
+// Expects the exit status, every part somewhere in the output, and no backtrace.
 inline void expect_parts(const ProcessResult& result, int status,
                          const std::vector<std::string>& parts) {
   EXPECT_EQ(result.status, status) << result.output;

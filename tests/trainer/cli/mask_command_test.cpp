@@ -134,7 +134,7 @@ TEST(MaskCommand, HelpTellsWhatEachFlagAdds) {
   expect_parts(unknown, 2, {"\"masks\"", "expected one of train, launch, config"});
 }
 
-// Its output on a terminal of 40 columns.
+// The command's output on a terminal of 40 columns.
 std::string output_on_terminal(const char* no_color) {
   const testing::PseudoTerminal terminal(40);
   const pid_t pid = fork();

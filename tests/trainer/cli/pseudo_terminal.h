@@ -1,5 +1,11 @@
-// A terminal without a person: what is written to `fd()` is seen by isatty as on a terminal, and
-// read back by `output()`.
+// A terminal without a person: text that is written to `fd()` is seen by isatty as on a terminal,
+// and read back by `output()`. The constructor throws std::runtime_error where no terminal can be
+// had.
+//
+//   const PseudoTerminal terminal(/*num_columns=*/40);
+//   Logger log({.console_fd = terminal.fd()});
+//   log.info("hello");
+//   EXPECT_THAT(terminal.output(), HasSubstr("hello"));
 #pragma once
 
 #include <fcntl.h>

@@ -38,7 +38,7 @@ std::vector<Batch> microbatches(const JobConfig& config, const JobLayout& layout
   return std::vector<Batch>(static_cast<size_t>(layout.num_microbatches), batch);
 }
 
-// Those of such a batch, as lengths.
+// The documents of a batch, as lengths.
 DocumentRows documents_of(const Batch& batch) {
   DocumentRows documents;
   for (int64_t row = 0; row < batch.batch_size(); ++row) {
@@ -77,7 +77,7 @@ class RankOfJob {
   const ParameterStore& parameters() const { return model_.parameters(); }
   const JobLayout& layout() const { return layout_; }
 
-  // By axis, since the start.
+  // Bytes by axis, since the start.
   std::map<std::string, int64_t> bytes_sent() const {
     const auto of = [](const ProcessGroup& group) { return group.counters().num_bytes_sent; };
     std::map<std::string, int64_t> bytes = {
@@ -111,7 +111,7 @@ MakeModel maker(bool tied) {
   };
 }
 
-// Two steps of the job; a first one does not know what to gather ahead.
+// Runs two steps of the job and compares the second: the first does not know what to gather ahead.
 void expect_as_estimated(const World& world, const JobConfig& config, bool tied) {
   RankOfJob rank(world, config, maker(tied));
   const std::vector<Batch> batches = microbatches(config, rank.layout());

@@ -1,5 +1,5 @@
 // What `tessera estimate` says of jobs that are too large to run here, and its command. That it
-// says the truth: estimate_run_test.cpp.
+// says the truth is tested in estimate_run_test.cpp.
 #include "trainer/estimate/estimate.h"
 
 #include <gtest/gtest.h>

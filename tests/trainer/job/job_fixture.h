@@ -1,4 +1,7 @@
 // A small, quick training job for tests of the trainer and of the command line.
+//
+//   const JobFixture job;
+//   const LoadedConfig loaded = load_config(job.config(), {"--training.steps", "2"});
 #pragma once
 
 #include <string>
@@ -8,8 +11,8 @@
 
 namespace tessera::testing {
 
-// A folder with a data set of twelve short text files and a job that trains the debug model on it
-// in tiny steps.
+// A temporary folder with a data set of twelve short text files and a job that trains the debug
+// model on it in tiny steps. The folder is removed with the object.
 class JobFixture {
  public:
   JobFixture() {

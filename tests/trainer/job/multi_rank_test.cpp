@@ -33,7 +33,7 @@ std::vector<StepRecord> records_of(const std::string& folder) {
   return read_metrics(folder + "/metrics.jsonl");
 }
 
-// The same rows under any layout: 4 rows a step.
+// A step has the same 4 rows under any layout.
 const std::vector<std::string> kFourRows = {"--training.global_batch_size", "4"};
 
 std::vector<std::string> with(std::vector<std::string> overrides,
@@ -94,7 +94,7 @@ TEST(MultiRank, DocumentsThatABalancerCannotShareAreRefused) {
   EXPECT_THAT(result.output, ::testing::HasSubstr(" tokens, expected "));
 }
 
-// Saved by two ranks, continued by two and by one.
+// Two ranks save a run; two ranks and one rank go on with it.
 TEST(MultiRank, AResumedRunContinuesTheCurve) {
   const JobFixture job;
   const std::string whole = job.path("whole"), parts = job.path("parts");

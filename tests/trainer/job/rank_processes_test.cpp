@@ -74,7 +74,7 @@ pid_t process_of_rank(pid_t launcher, int64_t rank) {
   return 0;
 }
 
-// Whether there was such a process to kill.
+// Kills the process of that rank; returns whether there was one.
 bool kill_rank(pid_t launcher, int64_t rank) {
   const pid_t pid = process_of_rank(launcher, rank);
   return pid != 0 && kill(pid, SIGKILL) == 0;
@@ -101,7 +101,7 @@ class RankProcesses : public ::testing::Test {
                                          std::to_string(port)});
   }
 
-  // Rank of a store that a launcher serves.
+  // Starts a rank that is a client of a store, as under a launcher that serves it.
   std::unique_ptr<ChildProcess> start_client(int64_t rank, const StoreServer& store,
                                              const Arguments& more) const {
     const std::string number = std::to_string(rank);
@@ -126,7 +126,7 @@ class RankProcesses : public ::testing::Test {
     return process.wait();
   }
 
-  // Two ranks by `tessera launch`, of which rank 1 is killed in its midst.
+  // Starts two ranks by `tessera launch` and kills rank 1 while they train.
   void expect_a_kill_to_end_the_launch(const Arguments& overrides) const {
     const auto launcher = start(Arguments{"launch", "--nproc", "2", "--"} + train(overrides));
     ASSERT_TRUE(trains()) << launcher->output_so_far();
@@ -186,8 +186,8 @@ TEST_F(RankLaunchers, Flags) {
 TEST_F(RankLaunchers, Torchrun) {
   const std::string torchrun = std::string(TESSERA_SOURCE_DIR) + "/.venv/bin/torchrun";
   if (!std::filesystem::exists(torchrun)) GTEST_SKIP() << "no " << torchrun;
-  // The agent serves the store and all ranks are its clients; or it says that it does not share it,
-  // and rank 0 serves one.
+  // Either the agent serves the store and all ranks are its clients, or it says that it does not
+  // share one, and rank 0 serves one.
   for (const char* disable_sharing : {"0", "1"}) {
     ChildProcess agent(Arguments{torchrun, "--no-python", "--nproc-per-node", "2", "--rdzv-backend",
                                  "c10d", "--rdzv-endpoint", "127.0.0.1:0", TESSERA_BINARY} +
@@ -219,7 +219,8 @@ TEST_F(RankProcesses, ALaunchStartsAnewAfterAKillAndEndsByCtrlC) {
                 {"rank 1 was killed by signal 9", "interrupted", "metrics.jsonl"});
 }
 
-// A stage waits for messages that never come. [comm]'s time is not used up: 100 s here.
+// The surviving stage waits for messages that never come. The launch ends without using up [comm]'s
+// timeout, 100 s here.
 TEST_F(RankProcesses, AKilledPipelineStageEndsTheLaunchAndIsNamed) {
   expect_a_kill_to_end_the_launch(kEndless + kPipeline);
 }
@@ -266,7 +267,7 @@ TEST_F(RankProcesses, ARestartGoesOnFromTheCheckpoint) {
   EXPECT_EQ(take_losses(), expected);
 }
 
-// Killed while it saves, most likely: that takes longer than a step.
+// Rank 1 is most likely killed while it saves, which takes longer than a step.
 TEST_F(RankProcesses, SurvivorsOfAKilledRankNameIt) {
   const Arguments job = kEndless + kShortTrain + kSaveEachStep;
   const int64_t port = free_port();

@@ -31,7 +31,7 @@ VariableMap without(VariableMap variables, const std::string& name) {
   return variables;
 }
 
-// What torchrun --nnodes 2 --nproc-per-node 4 of LibTorch 2.13 sets for rank 5.
+// The variables that torchrun --nnodes 2 --nproc-per-node 4 of LibTorch 2.13 sets for rank 5.
 const VariableMap kTorchrun = {{"RANK", "5"},
                                {"WORLD_SIZE", "8"},
                                {"LOCAL_RANK", "1"},
@@ -43,7 +43,7 @@ const VariableMap kTorchrun = {{"RANK", "5"},
                                {"TORCHELASTIC_RUN_ID", "none"},
                                {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
 
-// What srun --nodes 3 --ntasks 11 sets for task 9, a second step of the job.
+// The variables that srun --nodes 3 --ntasks 11 sets for task 9, in a second step of the job.
 const VariableMap kSlurm = {{"SLURM_JOB_ID", "70001"},
                             {"SLURM_STEP_ID", "1"},
                             {"SLURM_NTASKS", "11"},
@@ -55,7 +55,7 @@ const VariableMap kSlurm = {{"SLURM_JOB_ID", "70001"},
                             {"SLURM_LOCALID", "1"},
                             {"SLURM_NODEID", "2"}};
 
-// What a batch script sees: the batch step has a SLURM_PROCID, too, but no SLURM_STEP_*.
+// The variables of a batch script: the batch step has a SLURM_PROCID, too, but no SLURM_STEP_*.
 const VariableMap kBatchScript = {{"SLURM_JOB_ID", "70001"}, {"SLURM_NTASKS", "8"},
                                   {"SLURM_PROCID", "0"},     {"SLURM_LOCALID", "0"},
                                   {"SLURM_NODEID", "0"},     {"SLURM_JOB_NODELIST", "node[07-09]"}};

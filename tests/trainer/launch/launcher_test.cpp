@@ -40,7 +40,7 @@ class LauncherTest : public ::testing::Test {
             .error_fd = error_fd_};
   }
 
-  // The launcher in a process of its own, for what signals do to it.
+  // Runs the launcher in a process of its own, to see what signals do to it.
   static pid_t start(const LaunchOptions& options) {
     const pid_t child = fork();
     if (child == 0) _exit(launch(options));

@@ -1,4 +1,7 @@
 // Whether processes live, for tests that must leave none.
+//
+//   ASSERT_TRUE(eventually([&] { return pid_in(file) != 0; }));
+//   EXPECT_TRUE(eventually([&] { return !is_alive(pid_in(file)); }));
 #pragma once
 
 #include <signal.h>
@@ -11,8 +14,8 @@
 
 namespace tessera::testing {
 
-// A process that has ended but was not waited for (by a container's first process, say) counts as
-// gone.
+// Whether the process lives. A process that has ended but was not waited for (by a container's
+// first process, say) counts as gone.
 inline bool is_alive(pid_t pid) {
   std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
   std::string line;
@@ -21,7 +24,7 @@ inline bool is_alive(pid_t pid) {
   return state < line.size() && line[state] != 'Z' && line[state] != 'X';
 }
 
-// Waits until `condition()` holds, at most `seconds`; whether it did.
+// Waits until `condition()` holds, at most `seconds`; returns whether it did.
 template <typename Condition>
 bool eventually(const Condition& condition, int seconds = 20) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);

@@ -75,7 +75,7 @@ TEST(CentredMean, NothingCrossesAGap) {
   EXPECT_EQ(smooth[9].loss, 7);
 }
 
-// Against the definition, summed afresh for every point. Prefix sums of n losses of size 5 lose at
+// The expected means are summed afresh for every point. Prefix sums of n losses of size 5 lose at
 // most n * 5n * epsilon.
 TEST(CentredMean, EqualsItsDefinition) {
   const size_t num_points = 3000;

@@ -31,7 +31,8 @@ TEST(TileGrid, OneTileACellWhereThereIsRoom) {
   EXPECT_EQ(picture(grid), "-   \n#-  \n##- \n###-\n");
 }
 
-// Of 2 x 2 causal tiles on the diagonal two are partial and one is full: the mean is 1/2.
+// A cell of 2 x 2 causal tiles on the diagonal holds two partial tiles and a full one: the mean is
+// 1/2.
 TEST(TileGrid, CellsShowTheMeanOfTheirTiles) {
   const TileGrid grid = tile_grid(causal_mask(7), 0, 4, 4);
   EXPECT_EQ(grid.row_step, 2);
@@ -53,7 +54,7 @@ TEST(TileGrid, ThirdsSeparateTheMeans) {
   EXPECT_EQ(cell(full()), CellState::kFull);
 }
 
-// Against the tiles one by one.
+// The expected states are counted tile by tile.
 TEST(TileGrid, RandomMasksAndCells) {
   for (unsigned seed = 0; seed < 100; ++seed) {
     SCOPED_TRACE(seed);

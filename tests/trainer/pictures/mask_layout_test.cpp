@@ -200,7 +200,7 @@ TEST(MaskLayout, JsonRowErrorsNameTheRow) {
   EXPECT_ERROR(from_json(R"({"tokens": 9, "prefix": 3, "rows": [{}]})"), "inside the rows");
 }
 
-// Deeper than the stack, if anything recursed.
+// The nesting is deeper than the stack, if anything recursed.
 TEST(MaskLayout, DeeplyNestedJsonIsRefused) {
   const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
   EXPECT_ERROR(from_json("{\"tokens\": " + deep + "}"), "tokens: got a list");

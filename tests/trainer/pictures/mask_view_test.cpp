@@ -144,7 +144,7 @@ LayoutRow random_row(std::mt19937& rng, int64_t num_tokens) {
   return row;
 }
 
-// What the additions mean, pair by pair.
+// Whether query q may see key kv by what the additions mean, pair by pair.
 bool allows(const MaskLayout& layout, const LayoutRow& row, int64_t q, int64_t kv) {
   for (const DocumentSpan& span : document_spans(row, layout.num_tokens)) {
     const auto inside = [&](int64_t token) {

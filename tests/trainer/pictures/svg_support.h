@@ -1,4 +1,7 @@
 // Looking into SVG text without an XML library.
+//
+//   expect_well_formed_svg(svg);
+//   EXPECT_THAT(svg_texts(svg), Contains("rank 0"));
 #pragma once
 
 #include <gmock/gmock.h>
@@ -19,13 +22,14 @@ inline std::vector<std::string> svg_texts(const std::string& svg) {
   return found;
 }
 
-// What stands between <g class="name" ...> and </g>; empty without such a group.
+// The text from <g class="name" ...> up to its </g>; empty without such a group.
 inline std::string svg_group(const std::string& svg, const std::string& name) {
   const size_t begin = svg.find("<g class=\"" + name + "\"");
   return begin == svg.npos ? "" : svg.substr(begin, svg.find("</g>", begin) - begin);
 }
 
-// Tags open and close in order, attributes are quoted, and nothing is left over.
+// Expects that tags open and close in order, attributes are quoted, nothing is left over, and no
+// number is NaN or infinite.
 inline void expect_well_formed_svg(const std::string& svg) {
   std::vector<std::string> open;
   const std::regex tag(R"RE(<(/?)([a-z]+)((?: [a-zA-Z0-9-]+="[^"<]*")*)(/?)>)RE");

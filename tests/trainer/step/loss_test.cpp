@@ -114,7 +114,7 @@ TEST(LossTest, NoGradientsWithoutGradMode) {
   EXPECT_FALSE(cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 3).requires_grad());
 }
 
-// Its gradients were scaled where they stand.
+// A second backward pass finds gradients that the first has scaled in place.
 TEST(LossTest, RefusesASecondBackwardPass) {
   const Case c = random_case(at::kDouble, 1, 4, 3, 5);
   const at::Tensor loss = cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 4);

@@ -1,5 +1,5 @@
-// Parts of a model on the ranks of a pipeline, and a training step over them. That the results are
-// those of one rank: tests/parity/pipeline_parity_test.cpp.
+// Parts of a model on the ranks of a pipeline, and a training step over them. That the results
+// equal those of one rank is tested in tests/parity/pipeline_parity_test.cpp.
 #include "trainer/step/pipeline_passes.h"
 
 #include <ATen/ops/zeros.h>
@@ -121,7 +121,7 @@ TEST(PipelinePasses, NonFiniteValuesEndEveryRank) {
   });
 }
 
-// In any of its batches, and on every rank, before a mask is built.
+// Extras in any batch of a step are refused on every rank, before a mask is built.
 TEST(PipelinePasses, RefusesExtrasThatNoStageReads) {
   const CreateMaskFn never = [](const MaskMod& rule, const MaskShape& shape) {
     ADD_FAILURE() << "a mask is built";

@@ -1,5 +1,9 @@
-// A disk that fills up: while this lives, files of this process cannot grow beyond `num_bytes`
-// (EFBIG after a short write, as ENOSPC comes on a full disk; root has no quota to run into).
+// A disk that fills up: while a FullDisk lives, files of this process cannot grow beyond
+// `num_bytes` (EFBIG after a short write, as ENOSPC comes on a full disk; root has no quota to run
+// into).
+//
+//   const FullDisk disk(/*num_bytes=*/1000);
+//   EXPECT_ERROR(write_file_atomically(path, std::string(2000, 'x')), path);
 #pragma once
 
 #include <sys/resource.h>

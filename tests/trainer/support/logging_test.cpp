@@ -34,7 +34,7 @@ std::string text_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// A console that is a file: no terminal.
+// A console that is a file and therefore no terminal.
 class FileConsole {
  public:
   explicit FileConsole(const TempDir& folder)
