@@ -35,6 +35,8 @@ function(tessera_test name)
     TESSERA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TESSERA_BINARY="$<TARGET_FILE_DIR:${name}>/tessera")
   target_link_libraries(${name} PRIVATE LibTorch::torch tessera_test_support ${ARG_LINKS} GTest::gmock GTest::gtest GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM tessera_pch)
+  # Headers are what tests cost: files of a program are compiled several at a time, and share names.
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${TESSERA_TESTS_AT_ONCE})
   set(suites "${CMAKE_CURRENT_BINARY_DIR}/${name}_suites.cmake")
   add_custom_command(TARGET ${name} POST_BUILD BYPRODUCTS "${suites}" VERBATIM
     COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:${name}>" -DNAME=${name} "-DOUTPUT=${suites}"

@@ -9,7 +9,7 @@
 namespace tessera {
 namespace {
 
-Batch make_batch() {
+Batch text_batch() {
   const auto filled = [](int64_t begin) {
     return at::arange(begin, begin + 12, at::kLong).reshape({3, 4});
   };
@@ -17,36 +17,36 @@ Batch make_batch() {
 }
 
 TEST(Batch, ChecksItself) {
-  Batch batch = make_batch();
+  Batch batch = text_batch();
   batch.check();
   EXPECT_EQ(batch.batch_size(), 3);
   EXPECT_EQ(batch.seq_len(), 4);
 }
 
 TEST(Batch, CheckNamesWhatIsWrong) {
-  Batch batch = make_batch();
+  Batch batch = text_batch();
   batch.tokens_BT = at::Tensor();
   EXPECT_ERROR(batch.check(), "tokens_BT", "undefined", "int64 [B, T]");
 
-  batch = make_batch();
+  batch = text_batch();
   batch.labels_BT = batch.labels_BT.to(at::kInt);
   EXPECT_ERROR(batch.check(), "labels_BT", "Int [3, 4]", "int64 (Long) [B, T]");
 
-  batch = make_batch();
+  batch = text_batch();
   batch.tokens_BT = batch.tokens_BT.reshape({12});
   EXPECT_ERROR(batch.check(), "tokens_BT", "Long [12]", "int64 (Long) [B, T]");
 
-  batch = make_batch();
+  batch = text_batch();
   batch.positions_BT = at::zeros({3, 5}, at::kLong);
   EXPECT_ERROR(batch.check(), "positions_BT", "[3, 5]", "[3, 4]");
 
-  batch = make_batch();
+  batch = text_batch();
   batch.document_ids_BT = at::zeros({3, 4}, at::TensorOptions(at::kMeta).dtype(at::kLong));
   EXPECT_ERROR(batch.check(), "document_ids_BT", "device meta", "cpu");
 }
 
 TEST(Batch, CountsValidLabels) {
-  Batch batch = make_batch();
+  Batch batch = text_batch();
   EXPECT_EQ(batch.num_valid_labels(), 12);
   batch.labels_BT.select(1, 3).fill_(kIgnoreLabel);
   EXPECT_EQ(batch.num_valid_labels(), 9);
@@ -55,7 +55,7 @@ TEST(Batch, CountsValidLabels) {
 }
 
 TEST(Batch, RowsShareStorage) {
-  const Batch batch = make_batch();
+  const Batch batch = text_batch();
   const Batch rows = batch.rows(1, 3);
   EXPECT_TRUE(rows.tokens_BT.equal(batch.tokens_BT.slice(0, 1, 3)));
   EXPECT_TRUE(rows.labels_BT.equal(batch.labels_BT.slice(0, 1, 3)));
@@ -66,14 +66,14 @@ TEST(Batch, RowsShareStorage) {
 }
 
 TEST(Batch, RowsRefusesOtherRanges) {
-  const Batch batch = make_batch();
+  const Batch batch = text_batch();
   EXPECT_ERROR(batch.rows(-1, 2), "[-1, 2)", "3 rows");
   EXPECT_ERROR(batch.rows(2, 1), "[2, 1)", "3 rows");
   EXPECT_ERROR(batch.rows(0, 4), "[0, 4)", "3 rows");
 }
 
 TEST(Batch, MovesEveryMember) {
-  const Batch batch = make_batch().to(at::kMeta);
+  const Batch batch = text_batch().to(at::kMeta);
   batch.check();
   EXPECT_EQ(batch.tokens_BT.device().type(), at::kMeta);
   EXPECT_EQ(batch.document_ids_BT.device().type(), at::kMeta);

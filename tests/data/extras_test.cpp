@@ -20,7 +20,7 @@ Extras make_extras() {
                   .view({3, 4})};
 }
 
-Batch make_batch() {
+Batch batch_with_extras() {
   const at::Tensor any = at::zeros({3, 4}, at::kLong);
   return {any, any, any, any, make_extras()};
 }
@@ -41,7 +41,7 @@ TEST(Extras, WithoutMembersThereIsOnlyText) {
 }
 
 TEST(Extras, GoWithTheirBatch) {
-  const Batch batch = make_batch();
+  const Batch batch = batch_with_extras();
   batch.check();
   const Extras rows = batch.rows(1, 3).extras;
   expect_equal(rows,
@@ -58,7 +58,7 @@ TEST(Extras, GoWithTheirBatch) {
 
 void expect_refused(const Extras& extras, const std::string& member, const std::string& got,
                     const std::string& expected) {
-  Batch batch = make_batch();
+  Batch batch = batch_with_extras();
   batch.extras = extras;
   EXPECT_ERROR(batch.check(), "Extras::" + member, got, expected);
 }

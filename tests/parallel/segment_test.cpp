@@ -22,8 +22,8 @@ using at::Tensor;
 Tensor leaf(at::IntArrayRef sizes) { return at::randn(sizes, at::kDouble).set_requires_grad(true); }
 
 // A chain of blocks y = tanh(x W) + x with their weights.
-struct Chain {
-  explicit Chain(int length) {
+struct SegmentChain {
+  explicit SegmentChain(int length) {
     for (int i = 0; i < length; ++i) {
       weights.push_back(leaf({4, 4}));
       blocks.push_back({.name = "layers." + std::to_string(i)});
@@ -94,7 +94,7 @@ class SegmentTest : public ::testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(Recompute, SegmentTest, ::testing::Bool());
 
 TEST_P(SegmentTest, BitwiseEqualToThePlainGraph) {
-  Chain chain(5);
+  SegmentChain chain(5);
   chain.recompute(recompute());
   Tensor x = leaf({3, 4});
   const Tensor want = chain.plain(x);
@@ -111,7 +111,7 @@ TEST_P(SegmentTest, BitwiseEqualToThePlainGraph) {
 }
 
 TEST_P(SegmentTest, AccumulatesOverSteps) {
-  Chain chain(3);
+  SegmentChain chain(3);
   chain.recompute(recompute());
   const Tensor a = at::randn({2, 4}, at::kDouble), b = at::randn({5, 4}, at::kDouble);
   for (const Tensor& x : {a, b}) chain.plain(x).sum().backward();
@@ -121,7 +121,7 @@ TEST_P(SegmentTest, AccumulatesOverSteps) {
 }
 
 TEST_P(SegmentTest, TwoForwardsBeforeTwoBackwards) {
-  Chain chain(3);
+  SegmentChain chain(3);
   chain.recompute(recompute());
   const Tensor a = at::randn({2, 4}, at::kDouble), b = at::randn({5, 4}, at::kDouble);
   const Tensor plain_a = chain.plain(a).sum(), plain_b = chain.plain(b).sum();
@@ -135,7 +135,7 @@ TEST_P(SegmentTest, TwoForwardsBeforeTwoBackwards) {
 }
 
 TEST_P(SegmentTest, CallbacksRunInOrder) {
-  Chain chain(2);
+  SegmentChain chain(2);
   chain.recompute(recompute());
   std::string log;
   chain.record(log);
@@ -147,7 +147,7 @@ TEST_P(SegmentTest, CallbacksRunInOrder) {
 }
 
 TEST_P(SegmentTest, WithoutGradOnlyForwardCallbacksRun) {
-  Chain chain(2);
+  SegmentChain chain(2);
   chain.recompute(recompute());
   std::string log;
   chain.record(log);
@@ -188,16 +188,16 @@ TEST_P(SegmentTest, OneParameterInTwoSegments) {
   Block first{.name = "first", .recompute = recompute()}, second = first;
   Tensor w = leaf({4, 4});
   const Tensor x = at::randn({2, 4}, at::kDouble);
-  Chain::layer(Chain::layer(x, w), w).sum().backward();
+  SegmentChain::layer(SegmentChain::layer(x, w), w).sum().backward();
   const Tensor want = std::exchange(w.mutable_grad(), {});
-  const auto layer = [w](const Tensor& h) { return Chain::layer(h, w); };
+  const auto layer = [w](const Tensor& h) { return SegmentChain::layer(h, w); };
   run_segment(second, run_segment(first, x, layer), layer).sum().backward();
   expect_bitwise({w.grad()}, {want});
 }
 
 TEST_P(SegmentTest, SegmentsNest) {
   Block outer{.name = "outer", .recompute = recompute()};
-  Chain chain(2);
+  SegmentChain chain(2);
   chain.recompute(true);
   const Tensor x = at::randn({2, 4}, at::kDouble);
   chain.plain(x).sum().backward();
@@ -240,7 +240,7 @@ TEST_P(SegmentTest, DroppedWithoutBackwardFreesItsGraph) {
 }
 
 TEST_P(SegmentTest, BackwardRunsOnce) {
-  Chain chain(1);
+  SegmentChain chain(1);
   chain.recompute(recompute());
   const Tensor y = chain.segmented(leaf({2, 4})).sum();
   y.backward({}, /*retain_graph=*/true);
@@ -248,7 +248,7 @@ TEST_P(SegmentTest, BackwardRunsOnce) {
 }
 
 TEST_P(SegmentTest, ExceptionsOfForward) {
-  Chain chain(1);
+  SegmentChain chain(1);
   chain.recompute(recompute());
   std::string log;
   chain.record(log);
@@ -263,7 +263,7 @@ TEST_P(SegmentTest, ExceptionsOfForward) {
 }
 
 TEST_P(SegmentTest, ExceptionsOfForwardCallbacks) {
-  Chain chain(1);
+  SegmentChain chain(1);
   chain.recompute(recompute());
   std::string log;
   const Tensor x = leaf({2, 4});
@@ -288,7 +288,7 @@ TEST_P(SegmentTest, ExceptionsOfForwardCallbacks) {
 }
 
 TEST_P(SegmentTest, ExceptionsInBackward) {
-  Chain chain(2);
+  SegmentChain chain(2);
   chain.recompute(recompute());
   std::string log;
   const auto fail = [] { throw Failure("in a callback"); };
@@ -317,7 +317,7 @@ TEST_P(SegmentTest, ExceptionsInBackward) {
 }
 
 TEST(Segment, ExceptionOfTheRecomputedForward) {
-  Chain chain(1);
+  SegmentChain chain(1);
   chain.recompute(true);
   std::string log;
   chain.record(log);
@@ -341,7 +341,7 @@ TEST(Segment, TheFirstExceptionWins) {
 }
 
 TEST(Segment, DeepChain) {
-  Chain chain(200);
+  SegmentChain chain(200);
   chain.recompute(true);
   const Tensor x = at::randn({2, 4}, at::kDouble);
   chain.plain(x).sum().backward();

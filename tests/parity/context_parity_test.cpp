@@ -8,20 +8,20 @@
 namespace tessera::testing {
 namespace {
 
-ParityProblem problem_of(const std::string& mask_rule) {
-  ParityProblem problem{.model = parity_model(), .num_rows = 4, .seq_len = 32, .num_steps = 5};
+ParityProblem context_problem(const std::string& mask_rule) {
+  ParityProblem problem{.model = parity_llama(), .num_rows = 4, .seq_len = 32, .num_steps = 5};
   problem.model.mask_rule = mask_rule;
   return problem;
 }
 
 const char* const kRules[] = {"causal & document", "causal & document & window(left=5)"};
 
-struct Case {
+struct ContextCase {
   const char* name;
   ParityLayout layout;
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+void PrintTo(const ContextCase& c, std::ostream* out) { *out << c.name; }
 
 ParityLayout with(ParityLayout layout, ContextMethod method, LoadBalancer balancer) {
   layout.method = method;
@@ -34,7 +34,7 @@ const ParityLayout kFour{.dims = {.cp = 4}, .num_ranks = 4, .recompute_every = 2
 using Method = ContextMethod;
 using Balancer = LoadBalancer;
 
-const Case kCases[] = {
+const ContextCase kContextCases[] = {
     {"all_gather2", with(kTwo, Method::kAllGather, Balancer::kHeadTail)},
     {"ring2", with(kTwo, Method::kRing, Balancer::kContiguous)},
     {"ulysses2", with(kTwo, Method::kAllToAll, Balancer::kRoundRobin)},
@@ -59,20 +59,20 @@ const Case kCases[] = {
      {.dims = {.cp = 2, .tp = 2, .pp = 2}, .num_ranks = 8, .pipeline_microbatches = 2}},
 };
 
-class ContextParity : public ::testing::TestWithParam<std::tuple<Case, const char*>> {};
+class ContextParity : public ::testing::TestWithParam<std::tuple<ContextCase, const char*>> {};
 
 TEST_P(ContextParity, EqualsOneRank) {
   const auto& [c, rule] = GetParam();
-  const ParityProblem problem = problem_of(rule);
+  const ParityProblem problem = context_problem(rule);
   static std::map<std::string, ParityRun> expected;
   if (!expected.contains(rule)) expected[rule] = train_on_ranks({}, problem);
   const ParityRun got = train_on_ranks(c.layout, problem);
-  expect_parity(got, expected.at(rule), 1e-9);
+  expect_parity(got, expected.at(rule), kParityTolerance);
   EXPECT_EQ(got.num_valid_labels, expected.at(rule).num_valid_labels);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, ContextParity,
-                         ::testing::Combine(::testing::ValuesIn(kCases),
+                         ::testing::Combine(::testing::ValuesIn(kContextCases),
                                             ::testing::ValuesIn(kRules)),
                          [](const auto& info) {
                            const bool has_window = std::get<1>(info.param) == kRules[1];
@@ -83,13 +83,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, ContextParity,
 // Every mask x balancer x method runs in a whole step, with a small model, as there are many.
 // Beyond the operator's own test (context_attention_test.cpp) these tests see tokens, labels and
 // positions that are cut like the masks.
-constexpr Method kMethods[] = {Method::kAllGather, Method::kRing, Method::kAllToAll,
-                               Method::kNeededKv};
-constexpr Balancer kBalancers[] = {Balancer::kContiguous, Balancer::kHeadTail,
-                                   Balancer::kRoundRobin, Balancer::kMinHeap};
-
 ParityProblem small_problem(const std::string& attention, at::ScalarType dtype) {
-  ParityProblem problem{.model = parity_model(),
+  ParityProblem problem{.model = parity_llama(),
                         .attention = attention,
                         .dtype = dtype,
                         .num_rows = 2,
@@ -121,15 +116,17 @@ void expect_every_mask_to_equal_one_rank(int64_t num_ranks, const ParityProblem&
                                          Combinations combinations) {
   std::vector<ParityCase> whole, shared;
   for (const auto& [name, rule] : context_rules(problem.seq_len)) {
-    for (size_t b = 0; b < std::size(kBalancers); ++b) {
-      for (size_t m = 0; m < std::size(kMethods); ++m) {
-        const bool is_picked = (whole.size() + m) % std::size(kBalancers) == b;
+    for (size_t b = 0; b < std::size(kLoadBalancers); ++b) {
+      for (size_t m = 0; m < std::size(kContextMethods); ++m) {
+        const bool is_picked = (whole.size() + m) % std::size(kLoadBalancers) == b;
         if (combinations == Combinations::kPairs && !is_picked) continue;
-        if (kMethods[m] == Method::kRing && problem.attention == "sdpa") continue;  // without lse
+        if (kContextMethods[m] == Method::kRing && problem.attention == "sdpa")
+          continue;  // without lse
         ParityLayout layout{.dims = {.cp = num_ranks}, .num_ranks = num_ranks};
         layout.create_mask_fn = masks_of(rule);
-        shared.push_back({name + ", " + to_string(kBalancers[b]) + ", " + to_string(kMethods[m]),
-                          with(layout, kMethods[m], kBalancers[b]), problem});
+        shared.push_back(
+            {name + ", " + to_string(kLoadBalancers[b]) + ", " + to_string(kContextMethods[m]),
+             with(layout, kContextMethods[m], kLoadBalancers[b]), problem});
       }
     }
     whole.push_back({name, {.create_mask_fn = masks_of(rule)}, problem});
@@ -139,7 +136,7 @@ void expect_every_mask_to_equal_one_rank(int64_t num_ranks, const ParityProblem&
   for (size_t i = 0; i < shared.size(); ++i) {
     SCOPED_TRACE(shared[i].name);
     expect_parity(got[i], expected[i / cases_of_a_mask],
-                  problem.dtype == at::kDouble ? 1e-9 : 1e-5);
+                  problem.dtype == at::kDouble ? kParityTolerance : 1e-5);
   }
 }
 
@@ -162,7 +159,7 @@ TEST(ContextParityOfMasks, TwoRanksWithSdpaInFloat32) {
 // A problem whose documents two ranks can share evenly. Rows differ, so that each microbatch of one
 // row has a plan and tiles of its own, of 2, 4, 1 and 2 tokens.
 ParityProblem document_problem() {
-  ParityProblem problem = problem_of(kRules[0]);
+  ParityProblem problem = context_problem(kRules[0]);
   problem.documents = {{8, 24}, {16, 16}, {4, 8, 20}, {24, 8}};
   return problem;
 }
@@ -172,7 +169,7 @@ ParityLayout by_document(ParityLayout layout, ContextMethod method) {
 }
 
 const ParityLayout kRowByRow{.dims = {.cp = 2}, .num_ranks = 2, .num_microbatches = 4};
-const Case kDocumentCases[] = {
+const ContextCase kDocumentCases[] = {
     {"all_gather2", by_document(kRowByRow, Method::kAllGather)},
     {"ring2", by_document(kRowByRow, Method::kRing)},
     {"ulysses2", by_document(kRowByRow, Method::kAllToAll)},
@@ -186,28 +183,28 @@ const Case kDocumentCases[] = {
      by_document({.dims = {.cp = 2}, .num_ranks = 4, .num_microbatches = 2}, Method::kRing)},
 };
 
-class DocumentBalancerParity : public ::testing::TestWithParam<Case> {};
+class DocumentBalancerParity : public ::testing::TestWithParam<ContextCase> {};
 
 TEST_P(DocumentBalancerParity, EqualsOneRank) {
   static const ParityRun expected = train_on_ranks({}, document_problem());
-  expect_parity(train_on_ranks(GetParam().layout, document_problem()), expected, 1e-9);
+  expect_parity(train_on_ranks(GetParam().layout, document_problem()), expected, kParityTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, DocumentBalancerParity, ::testing::ValuesIn(kDocumentCases),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(DocumentBalancer, RowsOfOneMicrobatchHaveTheSameDocuments) {
-  ParityProblem problem = problem_of(kRules[1]);
+  ParityProblem problem = context_problem(kRules[1]);
   problem.documents = {{4, 28}};
   const ParityLayout layout = by_document(kTwo, Method::kNeededKv);
-  expect_parity(train_on_ranks(layout, problem), train_on_ranks({}, problem), 1e-9);
+  expect_parity(train_on_ranks(layout, problem), train_on_ranks({}, problem), kParityTolerance);
   EXPECT_ERROR(train_on_ranks(layout, document_problem()), "row 1 of a microbatch",
                "document 0: got 16 tokens, expected 8 as in row 0");
 }
 
 TEST(DocumentBalancer, OtherDocumentsAreRefused) {
   const ParityLayout layout = by_document(kRowByRow, Method::kNeededKv);
-  EXPECT_ERROR(train_on_ranks(layout, problem_of(kRules[0])),
+  EXPECT_ERROR(train_on_ranks(layout, context_problem(kRules[0])),
                "document_head_tail: document 1 of 6: got 3 tokens",
                "expected a multiple of 4 (2 x 2 ranks)");
 }

@@ -12,11 +12,10 @@
 namespace tessera::testing {
 namespace {
 
-constexpr double kTolerance = 1e-9;
 constexpr int64_t kSlots = 7;  // not a number that ranks could share
 
-ParityProblem problem_of(VisionConfig config, int64_t num_slots = kSlots) {
-  config.text = parity_model();
+ParityProblem vision_problem(VisionConfig config, int64_t num_slots = kSlots) {
+  config.text = parity_llama();
   ParityProblem problem{.model = config.text, .num_steps = 3};
   problem.make = [config](const AttentionOp& attention, const ModelPlacement& placement) {
     return std::make_unique<VisionModel>(config, attention, placement);
@@ -27,19 +26,19 @@ ParityProblem problem_of(VisionConfig config, int64_t num_slots = kSlots) {
   return problem;
 }
 
-const ParityRun& one_rank(int64_t num_slots) {
+const ParityRun& vision_on_one_rank(int64_t num_slots) {
   static std::map<int64_t, ParityRun> runs;
   const auto [place, is_new] = runs.try_emplace(num_slots);
-  if (is_new) place->second = train_on_ranks({}, problem_of({}, num_slots));
+  if (is_new) place->second = train_on_ranks({}, vision_problem({}, num_slots));
   return place->second;
 }
 
-struct Case {
+struct ExtrasCase {
   const char* name;
   ParityLayout layout;
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+void PrintTo(const ExtrasCase& c, std::ostream* out) { *out << c.name; }
 
 ParityLayout pipeline_of(const char* schedule) {
   return {.dims = {.pp = 2}, .num_ranks = 2, .schedule = schedule, .pipeline_microbatches = 4};
@@ -49,7 +48,7 @@ ParityLayout context_of(ContextMethod method, LoadBalancer balancer) {
   return {.dims = {.cp = 2}, .num_ranks = 2, .balancer = balancer, .method = method};
 }
 
-const Case kCases[] = {
+const ExtrasCase kExtrasCases[] = {
     {"accumulation", {.num_microbatches = 4}},
     {"fsdp2", {.num_ranks = 2, .num_microbatches = 2}},
     {"fsdp4_recompute", {.num_ranks = 4, .recompute_every = 1}},
@@ -70,25 +69,25 @@ const Case kCases[] = {
     {"fsdp2_cp2", {.dims = {.cp = 2}, .num_ranks = 4}},
 };
 
-class ExtrasParity : public ::testing::TestWithParam<Case> {};
+class ExtrasParity : public ::testing::TestWithParam<ExtrasCase> {};
 
 TEST_P(ExtrasParity, EqualsOneRank) {
-  const ParityRun& expected = one_rank(kSlots);
+  const ParityRun& expected = vision_on_one_rank(kSlots);
   ASSERT_TRUE(expected.gradients.contains("vision.layers.0.wqkv.weight"));
-  expect_parity(train_on_ranks(GetParam().layout, problem_of({})), expected, kTolerance);
+  expect_parity(train_on_ranks(GetParam().layout, vision_problem({})), expected, kParityTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, ExtrasParity, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Layouts, ExtrasParity, ::testing::ValuesIn(kExtrasCases),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // With as many slots as tokens the encoder's mask has the tokens' length, and is still not cut.
 TEST(ExtrasOnTheirWay, AsManySlotsAsTokens) {
-  const ParityProblem problem = problem_of({}, /*num_slots=*/24);
+  const ParityProblem problem = vision_problem({}, /*num_slots=*/24);
   ASSERT_EQ(problem.seq_len, 24);
   for (const ContextMethod method : {ContextMethod::kNeededKv, ContextMethod::kAllToAll}) {
     SCOPED_TRACE(to_string(method));
     const ParityLayout layout = context_of(method, LoadBalancer::kMinHeap);
-    expect_parity(train_on_ranks(layout, problem), one_rank(24), kTolerance);
+    expect_parity(train_on_ranks(layout, problem), vision_on_one_rank(24), kParityTolerance);
   }
 }
 
@@ -101,9 +100,9 @@ TEST(ExtrasOnTheirWay, FirstMicrobatchsExtrasForAllAreNoticed) {
     if (first.empty()) first = inputs.extras;
     inputs.extras = first;
   };
-  const ParityRun wrong = train_on_ranks(pipeline_of("1F1B"), problem_of(config));
-  const ParityRun& right = one_rank(kSlots);
-  EXPECT_GT(std::abs(wrong.losses[0] - right.losses[0]), 1000 * kTolerance * right.losses[0]);
+  const ParityRun wrong = train_on_ranks(pipeline_of("1F1B"), vision_problem(config));
+  const ParityRun& right = vision_on_one_rank(kSlots);
+  EXPECT_GT(std::abs(wrong.losses[0] - right.losses[0]), 1000 * kParityTolerance * right.losses[0]);
   const char* const name = "vision.layers.0.wqkv.weight";
   const at::Tensor& gradient = right.gradients.at(name);
   const at::Tensor difference = wrong.gradients.at(name) - gradient;
@@ -130,7 +129,7 @@ Handed handed_in_a_pass(ParityLayout layout) {
       if (!inputs.extras.empty()) ++handed.others_with_extras;
     }
   };
-  ParityProblem problem = problem_of(config);
+  ParityProblem problem = vision_problem(config);
   problem.num_steps = 0;  // one pass, without an update
   train_on_ranks(layout, problem);
   return handed;
@@ -145,7 +144,7 @@ TEST(ExtrasOnTheirWay, OnlyTheStageWithTheEncoderGetsExtras) {
     ASSERT_EQ(handed.patches.size(), 4u);
     for (int64_t m = 0; m < 4; ++m) {
       const at::Tensor expected =
-          image_rows({.text = parity_model()}, 2 * m, 2, /*seq_len=*/24, kSlots).patches_BPC;
+          image_rows({.text = parity_llama()}, 2 * m, 2, /*seq_len=*/24, kSlots).patches_BPC;
       EXPECT_TRUE(handed.patches[static_cast<size_t>(m)].equal(expected)) << m;
     }
   }

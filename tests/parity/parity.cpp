@@ -9,9 +9,8 @@
 
 #include "attention/registry/registry.h"
 #include "data/loader/packing.h"
+#include "tests/support/rank_model.h"
 #include "tests/support/run_ranks.h"
-#include "trainer/step/rank_model.h"
-#include "trainer/step/training_step.h"
 
 namespace tessera::testing {
 namespace {
@@ -108,12 +107,12 @@ RankModelOptions rank_options(const DeviceMesh& mesh, const ParityLayout& layout
 ParityRun train_one_rank(const World& world, const ParityLayout& layout,
                          const ParityProblem& problem) {
   const DeviceMesh mesh(world, layout.dims);
-  const ByteTokenizer tokenizer;
-  RankModel model(rank_options(mesh, layout, problem),
-                  [&](const ModelPlacement& placement) { return make_model(problem, placement); });
-  model.materialise(tokenizer, layout.create_mask_fn);
-  TrainingStep training(model, {.max_norm = 1.0, .adamw = {}});
-  const ParameterStore& parameters = model.parameters();
+  const TrainedRank rank(
+      rank_options(mesh, layout, problem),
+      [&](const ModelPlacement& placement) { return make_model(problem, placement); },
+      {.max_norm = 1.0, .adamw = {}}, layout.create_mask_fn);
+  TrainingStep& training = *rank.step;
+  const ParameterStore& parameters = rank.parameters();
   const auto wholes = [&](const at::Tensor& flat) {
     return whole_tensors(parameters.named(flat), problem, mesh);
   };
@@ -161,21 +160,6 @@ void expect_close(const Tensors& got, const Tensors& expected, double tolerance,
 }
 
 }  // namespace
-
-Llama3Config parity_model() {
-  Llama3Config config;
-  config.flavor = "parity";
-  config.dim = 32;
-  config.n_layers = 4;
-  config.n_heads = 8;
-  config.n_kv_heads = 4;
-  config.head_dim = 4;
-  config.ffn_dim = 48;
-  config.vocab_size = 61;  // does not divide: uneven parts
-  config.rope_theta = 100.0;
-  config.max_seq_len = 64;
-  return config;
-}
 
 Batch parity_rows(const ParityProblem& problem, int64_t first, int64_t num_rows) {
   const int64_t window = problem.seq_len + 1;

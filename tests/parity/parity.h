@@ -21,8 +21,12 @@
 #include "parallel/context/plan/load_balance.h"
 #include "parallel/context/plan/shard_masks.h"
 #include "parallel/pipeline/schedules/schedule.h"
+#include "tests/support/small_models.h"
 
 namespace tessera::testing {
+
+// The largest relative difference of results in float64.
+inline constexpr double kParityTolerance = 1e-9;
 
 // The model and the data. Rows are packed documents of uneven lengths, so that rows differ in mask
 // and in number of valid labels.
@@ -43,9 +47,6 @@ struct ParityProblem {
   std::function<std::unique_ptr<Model>(const AttentionOp&, const ModelPlacement&)> make = {};
   std::function<Extras(int64_t first_row, int64_t num_rows)> extras = {};
 };
-
-// A Llama 3 with 4 layers of dim 32, whose vocabulary does not divide by the ranks.
-Llama3Config parity_model();
 
 // The ranks and how they divide the work. The default is one rank.
 struct ParityLayout {

@@ -7,18 +7,17 @@
 namespace tessera::testing {
 namespace {
 
-constexpr double kDoubleTolerance = 1e-9;
 constexpr double kFloatTolerance = 1e-5;
 
-struct Case {
+struct DataCase {
   const char* name;
   ParityLayout layout;
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+void PrintTo(const DataCase& c, std::ostream* out) { *out << c.name; }
 
 ParityProblem problem_of(bool tied) {
-  ParityProblem problem{.model = parity_model()};
+  ParityProblem problem{.model = parity_llama()};
   problem.model.tied_embeddings = tied;
   return problem;
 }
@@ -30,7 +29,7 @@ const ParityRun& one_rank(bool tied) {
   return tied ? tied_run : untied_run;
 }
 
-const Case kCases[] = {
+const DataCase kDataCases[] = {
     {"accumulation", {.num_microbatches = 4}},
     {"ddp2", {.dims = {.dp_replicate = 2}, .num_ranks = 2}},
     {"ddp4", {.dims = {.dp_replicate = 4}, .num_ranks = 4, .num_microbatches = 2}},
@@ -48,22 +47,22 @@ const Case kCases[] = {
     {"hsdp_tp2", {.dims = {.dp_replicate = 2, .tp = 2}, .num_ranks = 8, .recompute_every = 1}},
 };
 
-class Parity : public ::testing::TestWithParam<std::tuple<Case, bool>> {};
+class Parity : public ::testing::TestWithParam<std::tuple<DataCase, bool>> {};
 
 TEST_P(Parity, EqualsOneRank) {
   const auto& [c, tied] = GetParam();
-  expect_parity(train_on_ranks(c.layout, problem_of(tied)), one_rank(tied), kDoubleTolerance);
+  expect_parity(train_on_ranks(c.layout, problem_of(tied)), one_rank(tied), kParityTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, Parity,
-                         ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Bool()),
+                         ::testing::Combine(::testing::ValuesIn(kDataCases), ::testing::Bool()),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param).name) +
                                   (std::get<1>(info.param) ? "_tied" : "");
                          });
 
 // The tests run what users run: float32 and the flex kernels.
-class ParityFloat : public ::testing::TestWithParam<Case> {};
+class ParityFloat : public ::testing::TestWithParam<DataCase> {};
 
 TEST_P(ParityFloat, FlexEqualsOneRank) {
   ParityProblem problem = problem_of(true);
@@ -74,7 +73,7 @@ TEST_P(ParityFloat, FlexEqualsOneRank) {
   expect_parity(train_on_ranks(GetParam().layout, problem), expected, kFloatTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, ParityFloat, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Layouts, ParityFloat, ::testing::ValuesIn(kDataCases),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // The worst of the ranks' mean losses is not the mean, and is the same for all.

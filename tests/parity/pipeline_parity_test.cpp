@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -13,31 +12,27 @@
 #include "parallel/pipeline/schedules/make_schedule.h"
 #include "parallel/pipeline/schedules/schedule_csv.h"
 #include "tests/parity/parity.h"
+#include "tests/support/rank_model.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/step/pipeline_passes.h"
-#include "trainer/step/rank_model.h"
-#include "trainer/step/training_step.h"
 
 namespace tessera::testing {
 namespace {
 
-constexpr double kTolerance = 1e-9;
-
-// A problem that eight stages fit: the first holds the embedding alone, the last the norm and the
-// head alone.
-ParityProblem problem_of(int64_t num_rows, bool tied) {
+// A problem that eight stages fit: the first holds the embedding alone, the last the norm and the head alone.
+ParityProblem pipeline_problem(int64_t num_rows, bool tied) {
   ParityProblem problem{
-      .model = parity_model(), .num_rows = num_rows, .seq_len = 12, .num_steps = 2};
+      .model = parity_llama(), .num_rows = num_rows, .seq_len = 12, .num_steps = 2};
   problem.model.n_layers = 6;
   problem.model.tied_embeddings = tied;
   return problem;
 }
 
 // The run of one rank, made once for each problem.
-const ParityRun& one_rank(int64_t num_rows, bool tied) {
+const ParityRun& pipeline_on_one_rank(int64_t num_rows, bool tied) {
   static std::map<std::pair<int64_t, bool>, ParityRun> runs;
   const auto [place, is_new] = runs.try_emplace({num_rows, tied});
-  if (is_new) place->second = train_on_ranks({}, problem_of(num_rows, tied));
+  if (is_new) place->second = train_on_ranks({}, pipeline_problem(num_rows, tied));
   return place->second;
 }
 
@@ -68,14 +63,15 @@ TEST_P(ScheduleParity, EqualsOneRank) {
                               .schedule = schedule,
                               .pipeline_microbatches = m};
     cases.push_back({std::to_string(m) + " microbatches" + (tied ? ", tied" : ""), layout,
-                     problem_of(m, tied)});
+                     pipeline_problem(m, tied)});
   }
   ASSERT_GE(cases.size(), 2u);  // multiples of the ranks at least
   const std::vector<ParityRun> runs = train_on_ranks(cases);
   for (size_t i = 0; i < cases.size(); ++i) {
     SCOPED_TRACE(cases[i].name);
     const ParityProblem& problem = cases[i].problem;
-    expect_parity(runs[i], one_rank(problem.num_rows, problem.model.tied_embeddings), kTolerance);
+    expect_parity(runs[i], pipeline_on_one_rank(problem.num_rows, problem.model.tied_embeddings),
+                  kParityTolerance);
   }
 }
 
@@ -150,8 +146,8 @@ class PipelineProducts : public ::testing::TestWithParam<ProductCase> {};
 
 TEST_P(PipelineProducts, EqualOneRank) {
   const ProductCase& c = GetParam();
-  expect_parity(train_on_ranks(c.layout, problem_of(kProductRows, c.tied)),
-                one_rank(kProductRows, c.tied), kTolerance);
+  expect_parity(train_on_ranks(c.layout, pipeline_problem(kProductRows, c.tied)),
+                pipeline_on_one_rank(kProductRows, c.tied), kParityTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Products, PipelineProducts, ::testing::ValuesIn(kProducts),
@@ -164,7 +160,8 @@ TEST(PipelineParity, ScheduleFromCsv) {
       ",1F0,1F1,1I0,1F2,1W0,1B1,1B2\n");
   const ParityLayout layout{
       .dims = {.pp = 2}, .num_ranks = 2, .own_schedule = own, .pipeline_microbatches = 3};
-  expect_parity(train_on_ranks(layout, problem_of(3, true)), one_rank(3, true), kTolerance);
+  expect_parity(train_on_ranks(layout, pipeline_problem(3, true)), pipeline_on_one_rank(3, true),
+                kParityTolerance);
 }
 
 // The comparison notices a wrong mask: the mask of the first microbatch, used for all of them.
@@ -181,9 +178,9 @@ TEST(PipelineParity, FirstMicrobatchsMaskForAllIsNoticed) {
         const BlockMask own = create_block_mask(rule, shape);
         return first.try_emplace(std::this_thread::get_id(), own).first->second;
       }};
-  const ParityRun wrong = train_on_ranks(layout, problem_of(kMicrobatches, false));
-  const ParityRun& right = one_rank(kMicrobatches, false);
-  EXPECT_GT(std::abs(wrong.losses[0] - right.losses[0]), 1000 * kTolerance * right.losses[0]);
+  const ParityRun wrong = train_on_ranks(layout, pipeline_problem(kMicrobatches, false));
+  const ParityRun& right = pipeline_on_one_rank(kMicrobatches, false);
+  EXPECT_GT(std::abs(wrong.losses[0] - right.losses[0]), 1000 * kParityTolerance * right.losses[0]);
   const char* const name = "layers.0.attention.wq.weight";
   const at::Tensor& gradient = right.gradients.at(name);
   const at::Tensor difference = wrong.gradients.at(name) - gradient;
@@ -192,30 +189,24 @@ TEST(PipelineParity, FirstMicrobatchsMaskForAllIsNoticed) {
 
 // Masks of a whole batch, split, train like masks that are built for each microbatch, bit for bit.
 TEST(PipelineParity, SplitMasksOfAWholeBatchGiveTheSame) {
-  const ParityProblem problem = problem_of(5, false);
+  const ParityProblem problem = pipeline_problem(5, false);
   const pipeline::PipelinePlan plan = pipeline::plan_pipeline(
       {.num_ranks = 2, .num_layers = problem.model.n_layers, .num_microbatches = 3});
   const Batch batch = parity_rows(problem, 0, problem.num_rows);
   run_ranks(2, [&](const World& world) {
-    const MakeModel make = [&](const ModelPlacement& placement) {
-      return std::make_unique<Llama3>(problem.model,
-                                      AttentionRegistry::with_builtins().make("eager"), placement);
-    };
-    const ByteTokenizer tokenizer;
-    RankModel model({.mesh = DeviceMesh(world, {.pp = 2}),
-                     .pipeline = plan,
-                     .parameters = {.master_dtype = at::kDouble, .compute_dtype = at::kDouble},
-                     .seed = 1},
-                    make);
-    model.materialise(tokenizer, create_block_mask);
-    ParameterStore& parameters = model.parameters();
-    auto& passes = dynamic_cast<PipelinePasses&>(model.passes());
+    const TrainedRank rank({.mesh = DeviceMesh(world, {.pp = 2}),
+                            .pipeline = plan,
+                            .parameters = double_parameters(),
+                            .seed = 1},
+                           llama_maker(problem.model));
+    ParameterStore& parameters = rank.parameters();
+    auto& passes = dynamic_cast<PipelinePasses&>(rank.model.passes());
     parameters.zero_gradients();
     passes.run({batch}, 1.0);
     const at::Tensor expected = parameters.gradients().clone();
 
     const AttentionMasks whole =
-        model.front().get_attention_masks(create_block_mask, batch, tokenizer, {});
+        rank.model.front().get_attention_masks(create_block_mask, batch, rank.tokenizer, {});
     EXPECT_EQ(whole.at("global").shape().batch, problem.num_rows);
     const std::vector<int64_t> sizes = pipeline::microbatch_sizes(problem.num_rows, 3);
     const std::vector<AttentionMasks> masks = whole.split(sizes);

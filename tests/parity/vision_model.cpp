@@ -26,6 +26,22 @@ void declare(Block& block, Tensor& member, const std::string& name, at::IntArray
 
 const InitSpec kNormal = InitSpec::normal(0.3);
 
+// [B, T, D]: the feature of each token that has one, the embedding of each other token.
+Tensor place_features(const Tensor& embedding_BTD, const Tensor& feature_BPD,
+                      const Tensor& feature_of_token_BT) {
+  const Tensor slot_BTD =
+      feature_of_token_BT.clamp_min(0).unsqueeze(-1).expand({-1, -1, feature_BPD.size(2)});
+  return at::where(feature_of_token_BT.ne(kNoFeature).unsqueeze(-1),
+                   feature_BPD.gather(1, slot_BTD), embedding_BTD);
+}
+
+Tensor image_of_token(const Extras& extras) {
+  const Tensor image_BT = extras.image_ids_BP.gather(1, extras.feature_of_token_BT.clamp_min(0));
+  return image_BT.masked_fill(extras.feature_of_token_BT.eq(kNoFeature), -1);
+}
+
+}  // namespace
+
 struct EncoderLayer {
   EncoderLayer(const VisionConfig& config, const AttentionOp& op, int64_t index,
                pipeline::WeightGradients* deferred)
@@ -52,22 +68,6 @@ struct EncoderLayer {
   pipeline::WeightGradients* weight_gradients;
   Tensor norm, wqkv, wo;
 };
-
-// [B, T, D]: the feature of each token that has one, the embedding of each other token.
-Tensor place_features(const Tensor& embedding_BTD, const Tensor& feature_BPD,
-                      const Tensor& feature_of_token_BT) {
-  const Tensor slot_BTD =
-      feature_of_token_BT.clamp_min(0).unsqueeze(-1).expand({-1, -1, feature_BPD.size(2)});
-  return at::where(feature_of_token_BT.ne(kNoFeature).unsqueeze(-1),
-                   feature_BPD.gather(1, slot_BTD), embedding_BTD);
-}
-
-Tensor image_of_token(const Extras& extras) {
-  const Tensor image_BT = extras.image_ids_BP.gather(1, extras.feature_of_token_BT.clamp_min(0));
-  return image_BT.masked_fill(extras.feature_of_token_BT.eq(kNoFeature), -1);
-}
-
-}  // namespace
 
 struct VisionModel::Encoder {
   Encoder(const VisionConfig& config, const AttentionOp& op, pipeline::WeightGradients* deferred)

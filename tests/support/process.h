@@ -6,6 +6,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -92,6 +93,18 @@ inline ProcessResult run_process(const std::vector<std::string>& arguments,
                                  const std::vector<std::string>& environment = {},
                                  const std::string& working_directory = ".") {
   return ChildProcess(arguments, environment, working_directory).wait();
+}
+
+// The exit status, parts of what was printed, and no backtrace.
+inline void expect_output(const ProcessResult& result, int status,
+                          const std::vector<std::string>& parts) {
+  EXPECT_EQ(result.status, status) << result.output;
+  for (const std::string& part : parts) {
+    EXPECT_NE(result.output.find(part), std::string::npos) << "no \"" << part << "\" in:\n"
+                                                           << result.output;
+  }
+  EXPECT_EQ(result.output.find("Exception raised from"), std::string::npos) << "a backtrace:\n"
+                                                                            << result.output;
 }
 
 }  // namespace tessera::testing

@@ -9,6 +9,7 @@
 #include "tests/attention/masks/reference_masks.h"
 #include "tests/attention/op/attention_cases.h"
 #include "tests/support/gradcheck.h"
+#include "tests/support/numbers.h"
 
 namespace tessera {
 namespace {
@@ -19,10 +20,9 @@ using testing::backend;
 using testing::expect_close;
 using testing::expect_gradients;
 using testing::expect_zero_and_finite;
+using testing::kInfinity;
 using testing::leaf;
 using testing::random_inputs;
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The formulas of attention.h as loops over scalars, for one row of queries.
 struct ScalarRow {

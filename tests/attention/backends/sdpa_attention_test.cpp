@@ -8,61 +8,34 @@
 
 #include "attention/masks/mask_fn.h"
 #include "tests/attention/masks/reference_masks.h"
-#include "tests/attention/op/attention_cases.h"
+#include "tests/support/attention_results.h"
 #include "tests/support/errors.h"
 
 namespace tessera {
 namespace {
 
 using testing::AttentionInputs;
+using testing::AttentionResults;
 using testing::AttentionSizes;
 using testing::backend;
 using testing::epsilon;
 using testing::expect_close;
+using testing::expect_empty_rows;
+using testing::expect_same;
 using testing::expect_zero_and_finite;
-using testing::leaf;
-using testing::max_abs;
 using testing::random_inputs;
 using testing::RandomRules;
-
-struct Results {
-  at::Tensor out;
-  at::Tensor dq;
-  at::Tensor dk;
-  at::Tensor dv;
-};
-
-Results run(const std::string& name, const AttentionInputs& inputs, const BlockMask& mask,
-            const AttentionOptions& options = {}) {
-  const AttentionInputs in = inputs.fresh();
-  const at::Tensor out = backend(name)(in.q_BTHD, in.k_BSKD, in.v_BSKE, mask, options).out_BTHE;
-  out.backward(in.d_out_BTHE);
-  return {out.detach(), in.q_BTHD.grad(), in.k_BSKD.grad(), in.v_BSKE.grad()};
-}
+using testing::ResultTolerance;
+using testing::run_attention;
 
 // As derived in attention_oracle_test.cpp, for both backends: scores of randn inputs stay below 8.
 // The unit of a dtype shorter than float32 also rounds weights, out and gradients on the way, once
 // each per term.
-void expect_same(const Results& actual, const Results& expected, const AttentionSizes& sizes,
-                 at::ScalarType dtype) {
-  const double eps = epsilon(dtype);
+ResultTolerance sdpa_tolerance(const AttentionSizes& sizes, at::ScalarType dtype) {
   const double terms = dtype == at::kDouble || dtype == at::kFloat
                            ? 8.0 * static_cast<double>(8 * sizes.head_dim + sizes.kv_len)
                            : 8.0;
-  const auto expect = [&](const at::Tensor& a, const at::Tensor& e, const char* what) {
-    expect_close(a, e, terms * eps * std::max(1.0, max_abs(e)), 0, what);
-  };
-  expect(actual.out, expected.out, "out");
-  expect(actual.dq, expected.dq, "dq");
-  expect(actual.dk, expected.dk, "dk");
-  expect(actual.dv, expected.dv, "dv");
-}
-
-void expect_empty_rows_are_zero(const Results& results, const BlockMask& mask) {
-  const at::Tensor has_keys_BHT1 = mask.to_dense().any(3, /*keepdim=*/true);
-  const at::Tensor has_keys_BTH1 = has_keys_BHT1.transpose(1, 2);
-  expect_zero_and_finite(results.out.masked_fill(has_keys_BTH1, 0.0), "out of empty rows");
-  expect_zero_and_finite(results.dq.masked_fill(has_keys_BTH1, 0.0), "dq of empty rows");
+  return {.absolute = terms * epsilon(dtype), .grows_with_result = true};
 }
 
 TEST(SdpaAttentionTest, EqualsEagerOnRandomMasks) {
@@ -81,9 +54,9 @@ TEST(SdpaAttentionTest, EqualsEagerOnRandomMasks) {
                                                     .kv_len = sizes.kv_len,
                                                     .block = {.q = 16, .kv = 8}});
     const AttentionInputs in = random_inputs(sizes, dtype);
-    const Results sdpa = run("sdpa", in, mask);
-    expect_same(sdpa, run("eager", in, mask), sizes, dtype);
-    expect_empty_rows_are_zero(sdpa, mask);
+    const AttentionResults sdpa = run_attention("sdpa", in, mask);
+    expect_same(sdpa, run_attention("eager", in, mask), sdpa_tolerance(sizes, dtype));
+    expect_empty_rows(sdpa, mask);
   }
 }
 
@@ -91,7 +64,8 @@ TEST(SdpaAttentionTest, TakesMasksPerHead) {
   const at::Tensor allowed = at::rand({2, 4, 10, 10}) < 0.5;
   const BlockMask mask = testing::block_mask_from_dense(allowed, {.q = 4, .kv = 4});
   const AttentionInputs in = random_inputs({}, at::kDouble);
-  expect_same(run("sdpa", in, mask), run("eager", in, mask), {}, at::kDouble);
+  expect_same(run_attention("sdpa", in, mask), run_attention("eager", in, mask),
+              sdpa_tolerance({}, at::kDouble));
 }
 
 // Every path of LibTorch behind the backend (fused and unfused, each dtype) on rows without a key.
@@ -107,15 +81,15 @@ TEST(SdpaAttentionTest, EmptyRowsAreZeroWithExactlyZeroGradients) {
         const AttentionInputs in = random_inputs({.value_dim = value_dim}, dtype);
         for (const at::Tensor& elements : {allowed, at::zeros_like(allowed)}) {
           AttentionOptions options;
-          if (with_bias) options.bias_BHTS = leaf(at::randn({1, 4, 10, 10}).to(dtype));
+          if (with_bias) options.bias_BHTS = at::randn({1, 4, 10, 10});
           const BlockMask mask = testing::block_mask_from_dense(elements, {.q = 4, .kv = 4});
-          const Results results = run("sdpa", in, mask, options);
-          expect_empty_rows_are_zero(results, mask);
-          EXPECT_TRUE(results.dk.isfinite().all().item<bool>());
-          EXPECT_TRUE(results.dv.isfinite().all().item<bool>());
+          const AttentionResults results = run_attention("sdpa", in, mask, options);
+          expect_empty_rows(results, mask);
+          EXPECT_TRUE(results.dk_BSKD.isfinite().all().item<bool>());
+          EXPECT_TRUE(results.dv_BSKE.isfinite().all().item<bool>());
           if (with_bias) {
             const at::Tensor nobody = elements.any(0, /*keepdim=*/true).logical_not();
-            const at::Tensor d_bias = options.bias_BHTS.grad();
+            const at::Tensor& d_bias = results.d_bias_BHTS;
             EXPECT_TRUE(d_bias.isfinite().all().item<bool>());
             expect_zero_and_finite(d_bias.masked_fill(nobody.logical_not(), 0.0), "dbias");
           }
@@ -134,11 +108,11 @@ TEST(SdpaAttentionTest, BiasEqualsEager) {
     const BlockMask mask = create_block_mask(rule, {.q_len = 10, .kv_len = 10});
     for (const std::vector<int64_t>& shape : shapes) {
       SCOPED_TRACE(rule.to_string());
-      const at::Tensor bias = at::randn(shape, at::kDouble);
-      AttentionOptions sdpa{.scale = 0.4, .bias_BHTS = leaf(bias)};
-      AttentionOptions eager{.scale = 0.4, .bias_BHTS = leaf(bias)};
-      expect_same(run("sdpa", in, mask, sdpa), run("eager", in, mask, eager), {}, at::kDouble);
-      expect_close(sdpa.bias_BHTS.grad(), eager.bias_BHTS.grad(), 1e-13, 0, "dbias");
+      const AttentionOptions options{.scale = 0.4, .bias_BHTS = at::randn(shape, at::kDouble)};
+      AttentionResults sdpa = run_attention("sdpa", in, mask, options);
+      AttentionResults eager = run_attention("eager", in, mask, options);
+      expect_close(sdpa.d_bias_BHTS, eager.d_bias_BHTS, 1e-13, 0, "dbias");
+      expect_same(sdpa, eager, sdpa_tolerance({}, at::kDouble));
     }
   }
 }
@@ -191,7 +165,8 @@ TEST(SdpaAttentionTest, TakesTheCheapPathsExactlyWhenTheyAreEqual) {
       const AttentionInputs in = random_inputs(sizes, at::kFloat);
       EXPECT_EQ(backend("sdpa")(in.q_BTHD, in.k_BSKD, in.v_BSKE, mask).kernel,
                 std::string_view(path.kernel));
-      expect_same(run("sdpa", in, mask), run("eager", in, mask), sizes, at::kFloat);
+      expect_same(run_attention("sdpa", in, mask), run_attention("eager", in, mask),
+                  sdpa_tolerance(sizes, at::kFloat));
     }
   }
 }
@@ -226,12 +201,13 @@ TEST(SdpaAttentionTest, DocumentsDoNotLeak) {
     x.detach().slice(1, 0, 9).add_(3.0);
   }
   for (const char* name : {"sdpa", "eager"}) {
-    const at::Tensor whole = run(name, in, mask).out.slice(1, 9);
-    EXPECT_TRUE(whole.equal(run(name, changed, mask).out.slice(1, 9))) << name;
+    const at::Tensor whole = run_attention(name, in, mask).out_BTHE.slice(1, 9);
+    EXPECT_TRUE(whole.equal(run_attention(name, changed, mask).out_BTHE.slice(1, 9))) << name;
     const AttentionInputs alone{in.q_BTHD.slice(1, 9), in.k_BSKD.slice(1, 9), in.v_BSKE.slice(1, 9),
                                 in.d_out_BTHE.slice(1, 9)};
     const BlockMask causal_mask = create_block_mask(causal(), {.q_len = 15, .kv_len = 15});
-    expect_close(whole, run(name, alone, causal_mask).out, 64 * epsilon(at::kFloat), 0, name);
+    expect_close(whole, run_attention(name, alone, causal_mask).out_BTHE, 64 * epsilon(at::kFloat),
+                 0, name);
   }
 }
 
@@ -245,7 +221,8 @@ TEST(SdpaAttentionTest, BroadcastMasksEqualMasksPerRow) {
   shape.heads = 4;
   const BlockMask each = create_block_mask(causal() & document(ids), shape);
   for (const char* name : {"sdpa", "eager"}) {
-    expect_same(run(name, in, one), run(name, in, each), {}, at::kDouble);
+    expect_same(run_attention(name, in, one), run_attention(name, in, each),
+                sdpa_tolerance({}, at::kDouble));
   }
 }
 

@@ -15,21 +15,18 @@
 #include "attention/interchange/varlen.h"
 #include "attention/masks/mask_fn.h"
 #include "attention/registry/registry.h"
+#include "tests/attention/masks/reference_masks.h"
 
 namespace tessera {
 namespace {
+
+using testing::documents;
 
 using Values = std::vector<int64_t>;
 
 Values values(const at::Tensor& tensor) {
   const at::Tensor flat = tensor.to(at::kLong).contiguous();
   return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
-}
-
-MaskMod documents(const Values& lengths) {
-  Values ids;
-  for (size_t i = 0; i < lengths.size(); ++i) ids.insert(ids.end(), lengths[i], i);
-  return document(at::tensor(ids));
 }
 
 BlockMask square(const MaskMod& rule, int64_t tokens, BlockSize block) {

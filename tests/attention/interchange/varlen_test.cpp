@@ -5,16 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "tests/attention/masks/random_masks.h"
+#include "tests/attention/masks/reference_masks.h"
 #include "tests/support/errors.h"
 
 namespace tessera {
 namespace {
 
-MaskMod documents(const std::vector<int64_t>& lengths) {
-  std::vector<int64_t> ids;
-  for (size_t i = 0; i < lengths.size(); ++i) ids.insert(ids.end(), lengths[i], i);
-  return document(at::tensor(ids));
-}
+using testing::documents;
 
 std::optional<Varlen> varlen_of(const MaskMod& rule, int64_t tokens, int64_t batch = 1) {
   const MaskShape shape{

@@ -1,17 +1,17 @@
 // Each leaf and operator against its definition on small cases, and what it refuses.
 #include <ATen/ops/ones.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include "attention/block_mask/block_mask.h"
 #include "attention/masks/mask_fn.h"
+#include "tests/attention/masks/reference_masks.h"
 #include "tests/support/errors.h"
 
 namespace tessera {
 namespace {
 
-at::Tensor ids(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
+using testing::ids;
 
 // Rows of 0 and 1, first query first.
 std::vector<std::string> rows(const MaskMod& rule, int64_t num_tokens, int64_t b = 0) {

@@ -11,10 +11,9 @@
 namespace tessera {
 namespace {
 
+using testing::ids;
 using testing::RandomRule;
 using testing::RandomRules;
-
-at::Tensor ids(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
 
 TEST(MaskModTest, LeavesFollowTheirDefinition) {
   const MaskMod packed = document(ids({7, 7, 3, 3, 3, 9}));

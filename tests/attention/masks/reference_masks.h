@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 
 #include <functional>
 #include <random>
@@ -15,6 +16,18 @@
 #include "attention/masks/mask_mod.h"
 
 namespace tessera::testing {
+
+// One int64 a token, or a batch row.
+inline at::Tensor ids(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
+
+// Documents of these lengths, one behind the other.
+inline MaskMod documents(const std::vector<int64_t>& lengths) {
+  std::vector<int64_t> ids_T;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    ids_T.insert(ids_T.end(), static_cast<size_t>(lengths[i]), static_cast<int64_t>(i));
+  }
+  return document(ids(ids_T));
+}
 
 using ElementRule = std::function<bool(int64_t b, int64_t h, int64_t q, int64_t kv)>;
 

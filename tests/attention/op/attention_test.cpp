@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include "attention/backends/eager_attention.h"
 #include "tests/attention/op/attention_cases.h"
 #include "tests/support/errors.h"
 

@@ -89,20 +89,20 @@ TEST(CapabilitiesTest, RefusalsSayWhyAndWhoCan) {
                "dtype: got Double, expected one of: Float, BFloat16, Half");
 }
 
-AttentionOutput values(const at::Tensor&, const at::Tensor&, const at::Tensor& v_BSKE,
-                       const BlockMask&, const AttentionOptions&) {
+AttentionOutput values_alone(const at::Tensor&, const at::Tensor&, const at::Tensor& v_BSKE,
+                             const BlockMask&, const AttentionOptions&) {
   return {.out_BTHE = v_BSKE};
 }
 
 TEST(CapabilitiesTest, WhatABackendDoesNotDeclareItIsNotAskedFor) {
   AttentionRegistry registry;
-  registry.add({.name = "values", .function = values});
-  registry.add({.name = "inference", .function = values, .capabilities = {.features = {}}});
+  registry.add({.name = "values_alone", .function = values_alone});
+  registry.add({.name = "inference", .function = values_alone, .capabilities = {.features = {}}});
   const at::Tensor x = at::randn({1, 10, 4, 8});
-  EXPECT_ERROR(registry.make("values")(x, x, x, mask_10(), {.soft_cap = 5.0}),
+  EXPECT_ERROR(registry.make("values_alone")(x, x, x, mask_10(), {.soft_cap = 5.0}),
                "options.soft_cap: not supported; no registered backend can");
   EXPECT_ERROR(registry.make("inference")(leaf(x), x, x, mask_10()), "gradient: not supported",
-               "use \"values\"");
+               "use \"values_alone\"");
   const c10::AutoGradMode no_grad(false);
   EXPECT_TRUE(registry.make("inference")(leaf(x), x, x, mask_10()).out_BTHE.equal(x));
 }
@@ -110,13 +110,13 @@ TEST(CapabilitiesTest, WhatABackendDoesNotDeclareItIsNotAskedFor) {
 // A backend whose masks come in another form is no way out.
 TEST(CapabilitiesTest, OnlyBackendsOfTheSameMaskFormAreNamed) {
   AttentionRegistry registry;
-  registry.add({.name = "values", .function = values});
+  registry.add({.name = "values_alone", .function = values_alone});
   registry.add({.name = "capped",
-                .function = values,
+                .function = values_alone,
                 .mask_form = "none",
                 .capabilities = {.features = {kSoftCap}}});
   const at::Tensor x = at::randn({1, 10, 4, 8});
-  EXPECT_ERROR(registry.make("values")(x, x, x, mask_10(), {.soft_cap = 5.0}),
+  EXPECT_ERROR(registry.make("values_alone")(x, x, x, mask_10(), {.soft_cap = 5.0}),
                "no registered backend can");
 }
 

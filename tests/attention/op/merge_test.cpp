@@ -5,11 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 
 #include "tests/attention/masks/random_masks.h"
 #include "tests/attention/op/attention_cases.h"
 #include "tests/support/errors.h"
+#include "tests/support/numbers.h"
 
 namespace tessera {
 namespace {
@@ -17,10 +17,9 @@ namespace {
 using testing::backend;
 using testing::epsilon;
 using testing::expect_close;
+using testing::kInfinity;
 using testing::leaf;
 using testing::random_inputs;
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 AttentionOutput one_row(double out, double lse) {
   return {.out_BTHE = leaf(at::tensor(std::vector<double>{out}).view({1, 1, 1, 1})),

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "attention/backends/eager_attention.h"
 #include "attention/registry/mask_registry.h"
 #include "attention/registry/registry.h"
 
@@ -65,7 +66,7 @@ TEST(MaskExampleTest, DocumentationHoldsThisCode) {
     text << file.rdbuf();
     return text.str();
   };
-  const std::string source = read("/tests/attention/mask_example_test.cpp");
+  const std::string source = read("/tests/attention/registry/mask_example_test.cpp");
   const size_t begin = source.find("// [example]\n") + 13;
   const std::string example = source.substr(begin, source.find("// [example end]") - begin);
   EXPECT_GT(example.size(), 500U);

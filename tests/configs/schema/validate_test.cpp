@@ -16,8 +16,6 @@ using ::testing::HasSubstr;
 using testing::load_flags;
 using testing::load_text;
 
-LoadedConfig flags(const std::vector<std::string>& overrides) { return load_flags(overrides); }
-
 struct BadValue {
   std::string key;
   std::string value;
@@ -27,7 +25,7 @@ struct BadValue {
 void expect_refused(const std::vector<BadValue>& cases) {
   for (const BadValue& bad : cases) {
     const std::string message =
-        testing::config_error_of([&] { flags({"--" + bad.key + "=" + bad.value}); });
+        testing::config_error_of([&] { load_flags({"--" + bad.key + "=" + bad.value}); });
     EXPECT_THAT(message, HasSubstr(bad.key)) << bad.value;
     EXPECT_THAT(message, HasSubstr(bad.expected)) << bad.key << "=" << bad.value;
     EXPECT_THAT(message, HasSubstr(bad.value)) << bad.key;
@@ -75,15 +73,15 @@ TEST(Validate, Ranges) {
 
 TEST(Validate, EndsOfRangesAreAllowed) {
   const JobConfig config =
-      flags({"--training.steps=1", "--training.seq_len=1", "--optimizer.beta1=0",
-             "--optimizer.eps=0", "--optimizer.weight_decay=0", "--lr_scheduler.warmup_steps=0",
-             "--lr_scheduler.decay_ratio=1", "--lr_scheduler.min_lr_factor=1",
-             "--metrics.log_freq=1", "--checkpoint.keep_latest_k=0", "--checkpoint.load_step=0",
-             "--training.seed=0"})
+      load_flags({"--training.steps=1", "--training.seq_len=1", "--optimizer.beta1=0",
+                  "--optimizer.eps=0", "--optimizer.weight_decay=0",
+                  "--lr_scheduler.warmup_steps=0", "--lr_scheduler.decay_ratio=1",
+                  "--lr_scheduler.min_lr_factor=1", "--metrics.log_freq=1",
+                  "--checkpoint.keep_latest_k=0", "--checkpoint.load_step=0", "--training.seed=0"})
           .config;
   EXPECT_EQ(config.checkpoint.keep_latest_k, 0);
   EXPECT_EQ(config.lr_scheduler.decay_ratio, 1.0);
-  EXPECT_EQ(flags({"--checkpoint.keep_latest_k=2"}).config.checkpoint.keep_latest_k, 2);
+  EXPECT_EQ(load_flags({"--checkpoint.keep_latest_k=2"}).config.checkpoint.keep_latest_k, 2);
 }
 
 // Every floating-point key must refuse NaN and infinity, which TOML can write.
@@ -127,7 +125,7 @@ TEST(Validate, ChoicesAreListed) {
 TEST(Validate, EmptyNames) {
   for (const char* key : {"job.dump_folder", "model.name", "model.flavor", "model.attention",
                           "checkpoint.folder", "training.dataset_path"}) {
-    EXPECT_CONFIG_ERROR(flags({std::string("--") + key + "="}), key, "not empty", "got \"\"");
+    EXPECT_CONFIG_ERROR(load_flags({std::string("--") + key + "="}), key, "not empty", "got \"\"");
   }
 }
 
@@ -172,11 +170,11 @@ TEST(Validate, WhatIsNotSupportedYetIsRefusedByName) {
 }
 
 TEST(Validate, DefaultsOfAllKeysAreAccepted) {
-  EXPECT_THAT(load_text(to_toml(flags({}).config)).warnings, ElementsAre());
+  EXPECT_THAT(load_text(to_toml(load_flags({}).config)).warnings, ElementsAre());
 }
 
 TEST(Validate, WhatHasNoEffectTakesAnyAllowedValue) {
-  EXPECT_NO_THROW(flags({
+  EXPECT_NO_THROW(load_flags({
       "--training.gc_freq=1",
       "--training.deterministic",
       "--comm.init_timeout_seconds=600",
@@ -198,13 +196,13 @@ TEST(Validate, WhatHasNoEffectTakesAnyAllowedValue) {
 TEST(Validate, SelectiveActivationCheckpointing) {
   const std::string option = "--activation_checkpoint.selective_ac_option=";
   const std::string mode = "--activation_checkpoint.mode=";
-  EXPECT_EQ(flags({option + "12"}).config.activation_checkpoint.selective_ac_option, "12");
-  EXPECT_CONFIG_ERROR(flags({option + "op"}), "activation_checkpoint.selective_ac_option",
+  EXPECT_EQ(load_flags({option + "12"}).config.activation_checkpoint.selective_ac_option, "12");
+  EXPECT_CONFIG_ERROR(load_flags({option + "op"}), "activation_checkpoint.selective_ac_option",
                       "\"op\" is not supported yet", "(command line)");
-  EXPECT_NO_THROW(flags({option + "op", mode + "full"}));
-  EXPECT_NO_THROW(flags({option + "op", mode + "none"}));
+  EXPECT_NO_THROW(load_flags({option + "op", mode + "full"}));
+  EXPECT_NO_THROW(load_flags({option + "op", mode + "none"}));
   for (const char* bad : {"0", "-1", "two", "1.5", "", "02", "99999999999"}) {
-    EXPECT_CONFIG_ERROR(flags({option + bad}), "activation_checkpoint.selective_ac_option",
+    EXPECT_CONFIG_ERROR(load_flags({option + bad}), "activation_checkpoint.selective_ac_option",
                         "positive whole number", std::string("got \"") + bad + "\"");
   }
 }
@@ -217,40 +215,42 @@ TEST(Validate, DatasetPathIsNeeded) {
   EXPECT_CONFIG_ERROR(load_config("", {"--training.dataset=text_files"}), "training.dataset_path",
                       "folder, file or glob");
   for (const char* name : {"c4", "c4_test", "jsonl", "text_files"}) {
-    EXPECT_EQ(flags({std::string("--training.dataset=") + name}).config.training.dataset, name);
+    EXPECT_EQ(load_flags({std::string("--training.dataset=") + name}).config.training.dataset,
+              name);
   }
 }
 
 TEST(Validate, GlobalBatchIsAMultipleOfTheLocalOne) {
-  EXPECT_EQ(gradient_accumulation_steps(flags({"--training.global_batch_size=24"}).config.training),
-            3);
-  EXPECT_CONFIG_ERROR(flags({"--training.global_batch_size=12"}), "training.global_batch_size",
+  EXPECT_EQ(
+      gradient_accumulation_steps(load_flags({"--training.global_batch_size=24"}).config.training),
+      3);
+  EXPECT_CONFIG_ERROR(load_flags({"--training.global_batch_size=12"}), "training.global_batch_size",
                       "multiple of local_batch_size x data-parallel degree = 8 x 1, got 12",
                       "(command line)");
-  EXPECT_CONFIG_ERROR(flags({"--training.global_batch_size=4"}), "8 x 1, got 4");
+  EXPECT_CONFIG_ERROR(load_flags({"--training.global_batch_size=4"}), "8 x 1, got 4");
 }
 
 TEST(Validate, LongWarmupIsShortenedWithAWarning) {
-  const LoadedConfig loaded = flags({"--training.steps=50"});  // the default warm-up is 200
+  const LoadedConfig loaded = load_flags({"--training.steps=50"});  // the default warm-up is 200
   EXPECT_EQ(loaded.config.lr_scheduler.warmup_steps, 50);
   EXPECT_THAT(loaded.warnings,
               ElementsAre("lr_scheduler.warmup_steps = 200 is longer than training.steps = 50; "
                           "shortened to 50 (default)"));
-  const LoadedConfig with_total = flags(
+  const LoadedConfig with_total = load_flags(
       {"--training.steps=50", "--lr_scheduler.total_steps=100", "--lr_scheduler.warmup_steps=300"});
   EXPECT_EQ(with_total.config.lr_scheduler.warmup_steps, 100);
   EXPECT_THAT(with_total.warnings, ElementsAre(HasSubstr("lr_scheduler.total_steps = 100")));
-  EXPECT_THAT(flags({"--training.steps=200"}).warnings, ElementsAre());
+  EXPECT_THAT(load_flags({"--training.steps=200"}).warnings, ElementsAre());
 }
 
 TEST(Validate, LongDecayIsReported) {
   const std::vector<std::string> base = {"--training.steps=10", "--lr_scheduler.decay_ratio=0.8"};
   std::vector<std::string> exact = base;
   exact.push_back("--lr_scheduler.warmup_steps=2");
-  EXPECT_THAT(flags(exact).warnings, ElementsAre());
+  EXPECT_THAT(load_flags(exact).warnings, ElementsAre());
   std::vector<std::string> long_decay = base;
   long_decay.push_back("--lr_scheduler.warmup_steps=3");
-  const LoadedConfig loaded = flags(long_decay);
+  const LoadedConfig loaded = load_flags(long_decay);
   EXPECT_THAT(
       loaded.warnings,
       ElementsAre("lr_scheduler.decay_ratio = 0.8 of training.steps = 10 does not fit after "
@@ -260,9 +260,9 @@ TEST(Validate, LongDecayIsReported) {
 }
 
 TEST(Validate, ScheduleIsNotShorterThanTheRun) {
-  EXPECT_CONFIG_ERROR(flags({"--training.steps=300", "--lr_scheduler.total_steps=299"}),
+  EXPECT_CONFIG_ERROR(load_flags({"--training.steps=300", "--lr_scheduler.total_steps=299"}),
                       "lr_scheduler.total_steps", "at least training.steps = 300, got 299");
-  EXPECT_EQ(flags({"--training.steps=300", "--lr_scheduler.total_steps=300"})
+  EXPECT_EQ(load_flags({"--training.steps=300", "--lr_scheduler.total_steps=300"})
                 .config.lr_scheduler.total_steps,
             300);
 }
@@ -293,13 +293,13 @@ TEST(Validate, CommandLineBeatsTheFileInBothHomesOfTheSeed) {
 }
 
 TEST(Validate, Loading) {
-  EXPECT_CONFIG_ERROR(flags({"--checkpoint.initial_load_in_hf"}), "checkpoint.initial_load_in_hf",
-                      "checkpoint.initial_load_path is none");
-  EXPECT_THAT(flags({"--checkpoint.initial_load_path=a"}).warnings,
+  EXPECT_CONFIG_ERROR(load_flags({"--checkpoint.initial_load_in_hf"}),
+                      "checkpoint.initial_load_in_hf", "checkpoint.initial_load_path is none");
+  EXPECT_THAT(load_flags({"--checkpoint.initial_load_path=a"}).warnings,
               ElementsAre(HasSubstr("checkpoint.initial_load_path = \"a\" has no effect because "
                                     "checkpoint.enable = false")));
-  EXPECT_THAT(flags({"--checkpoint.initial_load_path=a", "--checkpoint.enable",
-                     "--checkpoint.initial_load_in_hf"})
+  EXPECT_THAT(load_flags({"--checkpoint.initial_load_path=a", "--checkpoint.enable",
+                          "--checkpoint.initial_load_in_hf"})
                   .warnings,
               ElementsAre());
 }

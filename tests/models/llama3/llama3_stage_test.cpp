@@ -32,7 +32,7 @@ std::vector<std::string> names_of(Model& model) {
 class Llama3Stages : public ::testing::TestWithParam<bool> {};
 
 TEST_P(Llama3Stages, OneAfterTheOtherAreTheWholeModel) {
-  Llama3Config config = testing::small_llama3_config();
+  Llama3Config config = testing::scaled_rope_llama();
   config.tied_embeddings = GetParam();
   const auto whole = testing::make_llama3(config, "eager", at::kDouble);
   const Batch batch = testing::packed_batch({{5, 7}, {12}}, config.vocab_size);
@@ -66,7 +66,7 @@ TEST_P(Llama3Stages, OneAfterTheOtherAreTheWholeModel) {
 INSTANTIATE_TEST_SUITE_P(Tied, Llama3Stages, ::testing::Bool());
 
 TEST(Llama3Stage, TiedHeadUsesTheEmbeddingOfItsRank) {
-  Llama3Config config = testing::small_llama3_config();
+  Llama3Config config = testing::scaled_rope_llama();
   config.tied_embeddings = true;
   const auto first = stage(config, {.stage = kStages[0]});
   const auto last = stage(config, {.stage = kStages[2], .tied_embedding = first->blocks().front()});
@@ -76,7 +76,7 @@ TEST(Llama3Stage, TiedHeadUsesTheEmbeddingOfItsRank) {
 }
 
 TEST(Llama3Stage, RefusesWhatItDoesNotHave) {
-  const Llama3Config config = testing::small_llama3_config();
+  const Llama3Config config = testing::scaled_rope_llama();
   EXPECT_ERROR(stage(config, {.stage = StageModules{}}), "no module");
   EXPECT_ERROR(stage(config, {.stage = StageModules{.first_layer = 1, .end_layer = 4}}),
                "layers 1 to 4", "0 to 3");

@@ -1,4 +1,4 @@
-// A small Llama and packed batches for tests.
+// A Llama with initial values, and packed batches, for tests.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,25 +11,9 @@
 #include "attention/registry/registry.h"
 #include "models/llama3/llama3.h"
 #include "tests/support/flat_parameters.h"
+#include "tests/support/small_models.h"
 
 namespace tessera::testing {
-
-// Grouped queries, and a context so short that all three regions of the RoPE scaling are met.
-inline Llama3Config small_llama3_config() {
-  Llama3Config config;
-  config.flavor = "small";
-  config.dim = 32;
-  config.n_layers = 3;
-  config.n_heads = 4;
-  config.n_kv_heads = 2;
-  config.head_dim = 8;
-  config.ffn_dim = 48;
-  config.vocab_size = 64;
-  config.rope_theta = 100.0;
-  config.rope_scaling = RopeScaling{.factor = 8, .original_max_position_embeddings = 128};
-  config.max_seq_len = 256;
-  return config;
-}
 
 // Materialised and initialised from seed 1.
 inline std::unique_ptr<Llama3> make_llama3(const Llama3Config& config, const std::string& attention,

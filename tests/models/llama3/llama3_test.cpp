@@ -11,6 +11,7 @@
 
 #include <cmath>
 
+#include "attention/backends/eager_attention.h"
 #include "tests/models/llama3/llama3_support.h"
 #include "tests/support/errors.h"
 
@@ -21,7 +22,7 @@ using at::Tensor;
 using testing::logits_of;
 using testing::masks_of;
 using testing::packed_batch;
-using testing::small_llama3_config;
+using testing::scaled_rope_llama;
 
 Tensor loss_of(Model& model, const Batch& batch) {
   const Tensor logits = logits_of(model, batch);
@@ -39,7 +40,7 @@ std::vector<Tensor> grads_of(Model& model, const Batch& batch) {
 }
 
 TEST(Llama3, ParametersHaveTorchTitansNamesAndShapes) {
-  Llama3Config config = small_llama3_config();
+  Llama3Config config = scaled_rope_llama();
   config.n_layers = 1;
   Llama3 model(config, AttentionRegistry::with_builtins().make("eager"));
   std::string listing;
@@ -62,7 +63,7 @@ TEST(Llama3, ParametersHaveTorchTitansNamesAndShapes) {
 }
 
 TEST(Llama3, BlocksInOrderOfTheForward) {
-  const auto model = testing::make_llama3(small_llama3_config(), "eager", at::kFloat);
+  const auto model = testing::make_llama3(scaled_rope_llama(), "eager", at::kFloat);
   std::vector<std::string> names;
   for (const Block* block : model->blocks()) names.push_back(block->name);
   EXPECT_EQ(names, (std::vector<std::string>{"tok_embeddings", "layers.0", "layers.1", "layers.2",
@@ -77,7 +78,7 @@ std::map<std::string, InitSpec> inits_of(const Llama3Config& config) {
 }
 
 TEST(Llama3, InitialisationIsTorchTitans) {
-  Llama3Config config = small_llama3_config();
+  Llama3Config config = scaled_rope_llama();
   std::map<std::string, InitSpec> init = inits_of(config);
   EXPECT_EQ(init["tok_embeddings.weight"].kind, InitSpec::Kind::kNormal);
   EXPECT_EQ(init["tok_embeddings.weight"].std, 1.0);
@@ -108,8 +109,8 @@ TEST(Llama3, InitialisationIsTorchTitans) {
 }
 
 TEST(Llama3, SameSeedSameBits) {
-  const auto a = testing::make_llama3(small_llama3_config(), "eager", at::kFloat);
-  const auto b = testing::make_llama3(small_llama3_config(), "eager", at::kFloat);
+  const auto a = testing::make_llama3(scaled_rope_llama(), "eager", at::kFloat);
+  const auto b = testing::make_llama3(scaled_rope_llama(), "eager", at::kFloat);
   const auto slots_a = a->parameters(), slots_b = b->parameters();
   for (size_t i = 0; i < slots_a.size(); ++i) {
     EXPECT_TRUE(at::equal(*slots_a[i].tensor, *slots_b[i].tensor)) << slots_a[i].name;
@@ -120,14 +121,14 @@ TEST(Llama3, SameSeedSameBits) {
 
 // Fresh weights know nothing: logits of deviation 1 cost half a nat more than the uniform guess.
 TEST(Llama3, FreshLossIsNearUniform) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   const auto model = testing::make_llama3(config, "sdpa", at::kFloat);
   const Batch batch = packed_batch({{128}, {128}}, config.vocab_size);
   EXPECT_NEAR(loss_of(*model, batch).item<double>() / 254, std::log(64.0) + 0.5, 0.3);
 }
 
 TEST(Llama3, PackedRowIsItsDocumentsAlone) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   const auto model = testing::make_llama3(config, "eager", at::kDouble);
   const Batch batch = packed_batch({{5, 1, 20, 14}, {33, 7}}, config.vocab_size);
   const Tensor packed = logits_of(*model, batch);
@@ -150,7 +151,7 @@ TEST(Llama3, PackedRowIsItsDocumentsAlone) {
 // RoPE is relative: where a document stands in its row, and so its absolute positions, changes
 // nothing.
 TEST(Llama3, PositionsAreRelative) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   const auto model = testing::make_llama3(config, "eager", at::kDouble);
   Batch batch = packed_batch({{24}}, config.vocab_size);
   const Tensor want = logits_of(*model, batch);
@@ -159,7 +160,7 @@ TEST(Llama3, PositionsAreRelative) {
 }
 
 TEST(Llama3, DocumentsDoNotLeak) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   for (const char* attention : {"eager", "flex", "sdpa"}) {
     const auto model = testing::make_llama3(config, attention, at::kFloat);
     const Batch batch = packed_batch({{40, 88, 72}, {150, 50}}, config.vocab_size);
@@ -179,7 +180,7 @@ TEST(Llama3, DocumentsDoNotLeak) {
 }
 
 TEST(Llama3, MasksAreMadeOnceAndOnlyByTheTrainersFunction) {
-  Llama3Config config = small_llama3_config();
+  Llama3Config config = scaled_rope_llama();
   const Batch batch = packed_batch({{5, 11}, {16}}, config.vocab_size);
   for (const char* rule : {"causal & document", "causal"}) {
     config.mask_rule = rule;
@@ -205,7 +206,7 @@ TEST(Llama3, MasksAreMadeOnceAndOnlyByTheTrainersFunction) {
 
 // The forward obeys the masks it is handed, whatever the batch says.
 TEST(Llama3, UsesTheMasksItIsGiven) {
-  Llama3Config config = small_llama3_config();
+  Llama3Config config = scaled_rope_llama();
   const auto block_causal = testing::make_llama3(config, "eager", at::kFloat);
   config.mask_rule = "causal";
   const auto causal = testing::make_llama3(config, "eager", at::kFloat);
@@ -234,7 +235,7 @@ AttentionRegistry registry_with_gain() {
 }
 
 TEST(Llama3, AttentionIsSwitchedAtRunTime) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   const AttentionRegistry registry = registry_with_gain();
   const auto model = testing::make_llama3(config, "eager", at::kFloat);
   const Batch batch = packed_batch({{9, 7}}, config.vocab_size);
@@ -251,7 +252,7 @@ TEST(Llama3, AttentionIsSwitchedAtRunTime) {
 }
 
 TEST(Llama3, SwitchingRefusesAnotherMaskForm) {
-  const auto model = testing::make_llama3(small_llama3_config(), "eager", at::kFloat);
+  const auto model = testing::make_llama3(scaled_rope_llama(), "eager", at::kFloat);
   AttentionRegistry registry = AttentionRegistry::with_builtins();
   registry.add({.name = "own", .function = eager_attention, .mask_form = "none"});
   EXPECT_ERROR(set_attention(*model, registry, "own"), "mask form of \"own\"", "got \"none\"",
@@ -261,7 +262,7 @@ TEST(Llama3, SwitchingRefusesAnotherMaskForm) {
 
 // From the forward to the function, also through recomputation.
 TEST(Llama3, AttentionArgumentsReachTheFunction) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   const auto model = testing::make_llama3(config, "eager", at::kFloat);
   set_attention(*model, registry_with_gain(), "gain(gain=0.5)");
   const Batch batch = packed_batch({{9, 7}}, config.vocab_size);
@@ -285,7 +286,7 @@ TEST(Llama3, AttentionArgumentsReachTheFunction) {
 
 TEST(Llama3, RecomputeChangesNoBit) {
   for (const bool tied : {false, true}) {
-    Llama3Config config = small_llama3_config();
+    Llama3Config config = scaled_rope_llama();
     config.tied_embeddings = tied;
     const auto model = testing::make_llama3(config, "sdpa", at::kFloat);
     const Batch batch = packed_batch({{60, 68}, {128}}, config.vocab_size);
@@ -304,7 +305,7 @@ TEST(Llama3, RecomputeChangesNoBit) {
 
 // Two microbatches one after the other add up, and every parameter takes part.
 TEST(Llama3, GradientsAreThoseOfTheDocumentsAlone) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   const auto model = testing::make_llama3(config, "eager", at::kDouble);
   const Batch batch = packed_batch({{20, 12}}, config.vocab_size);
   const std::vector<Tensor> want = grads_of(*model, batch);
@@ -324,7 +325,7 @@ TEST(Llama3, GradientsAreThoseOfTheDocumentsAlone) {
 }
 
 TEST(Llama3, HeadWeightIsTheSlot) {
-  Llama3Config config = small_llama3_config();
+  Llama3Config config = scaled_rope_llama();
   for (const bool tied : {false, true}) {
     config.tied_embeddings = tied;
     const auto model = testing::make_llama3(config, "eager", at::kFloat);
@@ -340,7 +341,7 @@ TEST(Llama3, HeadWeightIsTheSlot) {
 }
 
 TEST(Llama3, EachBlockIsASegment) {
-  const auto model = testing::make_llama3(small_llama3_config(), "eager", at::kFloat);
+  const auto model = testing::make_llama3(scaled_rope_llama(), "eager", at::kFloat);
   std::string log;
   for (Block* block : model->blocks()) {
     block->callbacks.observe = [&log, block](const Tensor&) { log += block->name + " "; };
@@ -365,7 +366,7 @@ TEST(Llama3, ThreadCountChangesNothingThatMatters) {
 }
 
 TEST(Llama3, HalfPrecisionRunsThrough) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   const auto model = testing::make_llama3(config, "sdpa", at::kBFloat16);
   const auto exact = testing::make_llama3(config, "eager", at::kFloat);
   const Batch batch = packed_batch({{30, 34}}, config.vocab_size);
@@ -378,7 +379,7 @@ TEST(Llama3, HalfPrecisionRunsThrough) {
 }
 
 TEST(Llama3, Errors) {
-  const Llama3Config config = small_llama3_config();
+  const Llama3Config config = scaled_rope_llama();
   const auto model = testing::make_llama3(config, "eager", at::kFloat);
   const Batch batch = packed_batch({{8}, {8}}, config.vocab_size);
   const AttentionMasks masks = masks_of(*model, batch);

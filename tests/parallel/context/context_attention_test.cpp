@@ -14,8 +14,8 @@
 
 #include "parallel/context/plan/load_balance.h"
 #include "parallel/segment.h"
-#include "tests/attention/op/attention_cases.h"
 #include "tests/parallel/context/plan/context_rules.h"
+#include "tests/support/attention_results.h"
 #include "tests/support/errors.h"
 #include "tests/support/run_ranks.h"
 
@@ -23,47 +23,23 @@ namespace tessera {
 namespace {
 
 using testing::AttentionInputs;
+using testing::AttentionResults;
 using testing::backend;
 using testing::context_rules;
 using testing::expect_close;
+using testing::expect_same;
 using testing::ids_of;
+using testing::kContextMethods;
+using testing::kLoadBalancers;
 using testing::leaf;
 using testing::random_inputs;
+using testing::run_attention;
 using testing::run_ranks;
 using testing::square_mask;
 
 constexpr int64_t kTokens = 64;
 constexpr int64_t kTile = 4;
 constexpr int64_t kBlock = 8;
-constexpr ContextMethod kMethods[] = {ContextMethod::kAllGather, ContextMethod::kRing,
-                                      ContextMethod::kAllToAll, ContextMethod::kNeededKv};
-constexpr LoadBalancer kBalancers[] = {LoadBalancer::kContiguous, LoadBalancer::kHeadTail,
-                                       LoadBalancer::kRoundRobin, LoadBalancer::kMinHeap};
-
-// What an operator gives, and the gradients of a loss that uses out and, if it is there, lse.
-struct Results {
-  at::Tensor out_BTHE{};
-  at::Tensor lse_BHT{};
-  at::Tensor dq_BTHD{};
-  at::Tensor dk_BSKD{};
-  at::Tensor dv_BSKE{};
-  at::Tensor d_sinks_H{};
-};
-
-Results attend(const AttentionOp& op, const AttentionInputs& inputs, const BlockMask& mask,
-               AttentionOptions options = {}) {
-  if (options.sinks_H.defined()) options.sinks_H = leaf(options.sinks_H);
-  const AttentionOutput output = op(inputs.q_BTHD, inputs.k_BSKD, inputs.v_BSKE, mask, options);
-  at::Tensor loss = (output.out_BTHE * inputs.d_out_BTHE).sum();
-  if (output.lse_BHT.defined()) {
-    loss = loss + output.lse_BHT.masked_select(output.lse_BHT.isinf().logical_not()).sin().sum();
-  }
-  loss.backward();
-  return {
-      output.out_BTHE.detach(), output.lse_BHT.defined() ? output.lse_BHT.detach() : at::Tensor(),
-      inputs.q_BTHD.grad(),     inputs.k_BSKD.grad(),
-      inputs.v_BSKE.grad(),     options.sinks_H.defined() ? options.sinks_H.grad() : at::Tensor()};
-}
 
 AttentionInputs shard_inputs(const AttentionInputs& whole, const ShardPlan& plan, int64_t rank) {
   const auto mine = [&](const at::Tensor& x) { return shard_tokens(x, plan, rank, 1); };
@@ -71,41 +47,42 @@ AttentionInputs shard_inputs(const AttentionInputs& whole, const ShardPlan& plan
           mine(whole.d_out_BTHE)};
 }
 
-void expect_share(const Results& mine, const Results& whole, const ShardPlan& plan, int64_t rank,
-                  double tolerance) {
+// Compares what `rank` gets with its share of what one rank gets.
+void expect_share(const AttentionResults& mine, const AttentionResults& whole,
+                  const ShardPlan& plan, int64_t rank, double tolerance) {
   const auto share = [&](const at::Tensor& x, int64_t dim) {
-    return shard_tokens(x, plan, rank, dim);
+    return x.defined() ? shard_tokens(x, plan, rank, dim) : x;
   };
-  expect_close(mine.out_BTHE, share(whole.out_BTHE, 1), tolerance, 0, "out");
-  if (whole.lse_BHT.defined()) {
-    expect_close(mine.lse_BHT, share(whole.lse_BHT, 2), tolerance, 0, "lse");
-  }
-  expect_close(mine.dq_BTHD, share(whole.dq_BTHD, 1), tolerance, 0, "dq");
-  expect_close(mine.dk_BSKD, share(whole.dk_BSKD, 1), tolerance, 0, "dk");
-  expect_close(mine.dv_BSKE, share(whole.dv_BSKE, 1), tolerance, 0, "dv");
+  expect_same(mine,
+              {.out_BTHE = share(whole.out_BTHE, 1),
+               .lse_BHT = share(whole.lse_BHT, 2),
+               .dq_BTHD = share(whole.dq_BTHD, 1),
+               .dk_BSKD = share(whole.dk_BSKD, 1),
+               .dv_BSKE = share(whole.dv_BSKE, 1)},
+              {.absolute = tolerance});
 }
 
 // One combination of mask, plan and method, with what one rank computes.
-struct Case {
+struct ContextCase {
   std::string name;
   BlockMask mask;
   ShardPlan plan;
   ContextMethod method;
-  const Results* expected;
+  const AttentionResults* expected;
 };
 
 // Every mask with every balancer that admits it and every method. Expected results are kept in
 // `results`, one for each mask.
-std::vector<Case> all_cases(const AttentionOp& op, const AttentionInputs& inputs,
-                            const AttentionOptions& options, int64_t num_ranks,
-                            std::map<std::string, Results>& results) {
-  std::vector<Case> cases;
+std::vector<ContextCase> all_cases(const AttentionOp& op, const AttentionInputs& inputs,
+                                   const AttentionOptions& options, int64_t num_ranks,
+                                   std::map<std::string, AttentionResults>& results) {
+  std::vector<ContextCase> cases;
   for (const auto& [name, rule] : context_rules(kTokens)) {
     const BlockMask mask = square_mask(rule, kTokens, kTile);
-    results[name] = attend(op, inputs.fresh(), mask, options);
+    results[name] = run_attention(op, inputs, mask, options);
     const BlockWork work = block_work({{"global", mask}}, kBlock);
-    for (const LoadBalancer balancer : kBalancers) {
-      for (const ContextMethod method : kMethods) {
+    for (const LoadBalancer balancer : kLoadBalancers) {
+      for (const ContextMethod method : kContextMethods) {
         cases.push_back({name + ", " + to_string(balancer) + ", " + to_string(method), mask,
                          balance(balancer, work, num_ranks), method, &results[name]});
       }
@@ -117,15 +94,16 @@ std::vector<Case> all_cases(const AttentionOp& op, const AttentionInputs& inputs
 void expect_equal_to_one_rank(const std::string& inner, at::ScalarType dtype, int64_t num_ranks,
                               const AttentionOptions& options, double tolerance) {
   const AttentionInputs inputs = random_inputs({.q_len = kTokens, .kv_len = kTokens}, dtype);
-  std::map<std::string, Results> results;
-  const std::vector<Case> cases = all_cases(backend(inner), inputs, options, num_ranks, results);
+  std::map<std::string, AttentionResults> results;
+  const std::vector<ContextCase> cases =
+      all_cases(backend(inner), inputs, options, num_ranks, results);
   run_ranks(num_ranks, [&](const World& world) {
     const AttentionOp op = wrap_context_parallel(backend(inner), world.all());
-    for (const Case& one : cases) {
+    for (const ContextCase& one : cases) {
       if (inner == "sdpa" && one.method == ContextMethod::kRing) continue;  // it gives no lse
       SCOPED_TRACE(one.name + ", rank " + std::to_string(world.rank()));
       const BlockMask mine = shard(one.mask, one.plan, world.rank(), one.method);
-      expect_share(attend(op, shard_inputs(inputs, one.plan, world.rank()), mine, options),
+      expect_share(run_attention(op, shard_inputs(inputs, one.plan, world.rank()), mine, options),
                    *one.expected, one.plan, world.rank(), tolerance);
     }
   });
@@ -166,16 +144,16 @@ TEST(ContextAttentionTest, SinksTakePartOnce) {
   const AttentionOptions options{.sinks_H = at::randn({4}, at::kDouble)};
   const BlockMask mask = square_mask(
       causal() & document(ids_of({5, 30, 29})) & sliding_window({.left = 20}), kTokens, kTile);
-  const Results whole = attend(backend("eager"), inputs.fresh(), mask, options);
+  const AttentionResults whole = run_attention("eager", inputs, mask, options);
   const ShardPlan plan = min_heap_of(mask, 4);
-  for (const ContextMethod method : kMethods) {
+  for (const ContextMethod method : kContextMethods) {
     std::mutex mutex;
     at::Tensor d_sinks_H = at::zeros({4}, at::kDouble);
     run_ranks(4, [&](const World& world) {
       SCOPED_TRACE(to_string(method));
       const AttentionOp op = wrap_context_parallel(backend("eager"), world.all());
-      const Results mine = attend(op, shard_inputs(inputs, plan, world.rank()),
-                                  shard(mask, plan, world.rank(), method), options);
+      const AttentionResults mine = run_attention(op, shard_inputs(inputs, plan, world.rank()),
+                                                  shard(mask, plan, world.rank(), method), options);
       expect_share(mine, whole, plan, world.rank(), 1e-12);
       const std::lock_guard lock(mutex);
       d_sinks_H += mine.d_sinks_H;
@@ -194,21 +172,23 @@ TEST(ContextAttentionTest, BatchRowsAndHeadsOfTheirOwn) {
   const BlockMask mask = square_mask(rule, kTokens, kTile, /*batch=*/2);
   const BlockMask by_head = create_block_mask(
       rule, {.batch = 2, .heads = 4, .q_len = kTokens, .kv_len = kTokens, .block = {kTile, kTile}});
-  const Results whole = attend(backend("eager"), inputs.fresh(), mask);
+  const AttentionResults whole = run_attention("eager", inputs, mask);
   const ShardPlan plan = min_heap_of(mask, 4);
   run_ranks(4, [&](const World& world) {
     const AttentionOp op = wrap_context_parallel(backend("eager"), world.all());
     const int64_t rank = world.rank();
-    for (const ContextMethod method : kMethods) {
+    for (const ContextMethod method : kContextMethods) {
       SCOPED_TRACE(to_string(method));
-      expect_share(attend(op, shard_inputs(inputs, plan, rank), shard(mask, plan, rank, method)),
-                   whole, plan, rank, 1e-12);
+      expect_share(
+          run_attention(op, shard_inputs(inputs, plan, rank), shard(mask, plan, rank, method)),
+          whole, plan, rank, 1e-12);
       const BlockMask mine = shard(by_head, plan, rank, method);
       if (method == ContextMethod::kAllToAll) {
-        EXPECT_ERROR(attend(op, shard_inputs(inputs, plan, rank), mine), "mask heads: got 4",
+        EXPECT_ERROR(run_attention(op, shard_inputs(inputs, plan, rank), mine), "mask heads: got 4",
                      "all_to_all");
       } else {
-        expect_share(attend(op, shard_inputs(inputs, plan, rank), mine), whole, plan, rank, 1e-12);
+        expect_share(run_attention(op, shard_inputs(inputs, plan, rank), mine), whole, plan, rank,
+                     1e-12);
       }
     }
   });
@@ -247,7 +227,7 @@ TEST(ContextAttentionTest, BytesAreThePlansCount) {
 TEST(ContextAttentionTest, EmptyStepsAreSkipped) {
   const AttentionInputs inputs = random_inputs({.q_len = kTokens, .kv_len = kTokens}, at::kDouble);
   const BlockMask mask = square_mask(causal() & document(ids_of({16, 16, 16, 16})), kTokens, kTile);
-  const Results whole = attend(backend("eager"), inputs.fresh(), mask);
+  const AttentionResults whole = run_attention("eager", inputs, mask);
   const ShardPlan plan = contiguous_plan(kTokens, kBlock, 4);
   run_ranks(4, [&](const World& world) {
     const ProcessGroup group = world.all();
@@ -255,7 +235,7 @@ TEST(ContextAttentionTest, EmptyStepsAreSkipped) {
     for (const ContextMethod method : {ContextMethod::kRing, ContextMethod::kNeededKv}) {
       SCOPED_TRACE(to_string(method));
       const BlockMask mine = shard(mask, plan, world.rank(), method);
-      expect_share(attend(op, shard_inputs(inputs, plan, world.rank()), mine), whole, plan,
+      expect_share(run_attention(op, shard_inputs(inputs, plan, world.rank()), mine), whole, plan,
                    world.rank(), 1e-12);
       EXPECT_EQ(group.counters().num_bytes_sent, 0);
     }
@@ -269,14 +249,14 @@ TEST(ContextAttentionTest, RowsWithoutAKeyGiveZero) {
   ids_T.narrow(0, 16, 16).fill_(-1);
   const BlockMask mask = square_mask(causal() & block_ids(ids_T), kTokens, kTile);
   const AttentionOptions options{.sinks_H = at::zeros({4}, at::kDouble), .return_lse = true};
-  const Results whole = attend(backend("eager"), inputs.fresh(), mask, options);
+  const AttentionResults whole = run_attention("eager", inputs, mask, options);
   const ShardPlan plan = contiguous_plan(kTokens, kBlock, 4);
   run_ranks(4, [&](const World& world) {
     const AttentionOp op = wrap_context_parallel(backend("eager"), world.all());
-    for (const ContextMethod method : kMethods) {
+    for (const ContextMethod method : kContextMethods) {
       SCOPED_TRACE(to_string(method));
-      const Results mine = attend(op, shard_inputs(inputs, plan, world.rank()),
-                                  shard(mask, plan, world.rank(), method), options);
+      const AttentionResults mine = run_attention(op, shard_inputs(inputs, plan, world.rank()),
+                                                  shard(mask, plan, world.rank(), method), options);
       expect_share(mine, whole, plan, world.rank(), 1e-12);
       if (world.rank() != 1) continue;
       for (const at::Tensor& x : {mine.out_BTHE, mine.dq_BTHD, mine.dk_BSKD, mine.dv_BSKE}) {
@@ -294,7 +274,7 @@ TEST(ContextAttentionTest, WorksInsideSegments) {
   const ShardPlan plan = min_heap_of(mask, 2);
   run_ranks(2, [&](const World& world) {
     const AttentionOp op = wrap_context_parallel(backend("eager"), world.all());
-    for (const ContextMethod method : kMethods) {
+    for (const ContextMethod method : kContextMethods) {
       SCOPED_TRACE(to_string(method));
       const BlockMask mine = shard(mask, plan, world.rank(), method);
       const at::Tensor x_BTHD = shard_tokens(inputs.q_BTHD, plan, world.rank(), 1).detach();
@@ -359,12 +339,12 @@ TEST(ContextAttentionTest, ARingNeedsLse) {
 TEST(ContextAttentionTest, OneRankIsTheIdentity) {
   const AttentionInputs inputs = random_inputs({.q_len = 32, .kv_len = 32}, at::kDouble);
   const BlockMask mask = square_mask(causal() & document(ids_of({20, 12})), 32, kTile);
-  const Results whole = attend(backend("eager"), inputs.fresh(), mask, {.return_lse = true});
+  const AttentionResults whole = run_attention("eager", inputs, mask, {.return_lse = true});
   const ShardPlan plan = contiguous_plan(32, kBlock, 1);
   const AttentionOp op = wrap_context_parallel(backend("eager"), ProcessGroup());
-  for (const ContextMethod method : kMethods) {
-    const Results mine =
-        attend(op, inputs.fresh(), shard(mask, plan, 0, method), {.return_lse = true});
+  for (const ContextMethod method : kContextMethods) {
+    const AttentionResults mine =
+        run_attention(op, inputs, shard(mask, plan, 0, method), {.return_lse = true});
     expect_share(mine, whole, plan, 0, 0);
   }
 }

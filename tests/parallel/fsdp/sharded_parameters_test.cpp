@@ -163,8 +163,8 @@ TEST(ShardedParameters, PoliciesChangeNothing) {
 }
 
 // A chain of equal layers, so that a unit is an eighth of the model.
-struct Chain {
-  explicit Chain(int64_t num_layers) : blocks(static_cast<size_t>(num_layers)) {
+struct ShardedChain {
+  explicit ShardedChain(int64_t num_layers) : blocks(static_cast<size_t>(num_layers)) {
     for (int64_t i = 0; i < num_layers; ++i) {
       blocks[static_cast<size_t>(i)].name = "layers." + std::to_string(i);
       weights.emplace_back();
@@ -187,7 +187,7 @@ struct Chain {
 TEST(ShardedParameters, HoldsItsPartAtRestAndAtMostThreeUnitsMoreInAStep) {
   constexpr int64_t kLayers = 8, kUnitBytes = 64 * 64 * 4;
   run_ranks(4, [&](const World& world) {
-    Chain chain(kLayers);
+    ShardedChain chain(kLayers);
     std::vector<Block*> blocks;
     for (Block& block : chain.blocks) blocks.push_back(&block);
     ShardedParameters parameters(blocks, {.shard = world.all()}, {});
@@ -210,7 +210,7 @@ TEST(ShardedParameters, HoldsItsPartAtRestAndAtMostThreeUnitsMoreInAStep) {
 
 TEST(ShardedParameters, MixedPrecisionGathersHalfTypesAndSumsInTheMasterType) {
   run_ranks(2, [](const World& world) {
-    Chain chain(1);
+    ShardedChain chain(1);
     ShardedParameters parameters({&chain.blocks[0]}, {.shard = world.all()},
                                  {.compute_dtype = at::kBFloat16});
     EXPECT_EQ(chain.weights[0].scalar_type(), at::kBFloat16);

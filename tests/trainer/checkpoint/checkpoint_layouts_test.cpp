@@ -14,7 +14,7 @@
 #include "tests/support/run_ranks.h"
 #include "tests/support/same_bits.h"
 #include "tests/support/temp_dir.h"
-#include "tests/trainer/step/rank_run.h"
+#include "tests/trainer/checkpoint/rank_run.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 namespace tessera {
@@ -36,11 +36,7 @@ const RunLayout kLayouts[] = {
     {"ddp 2 x fsdp 2", 4, {.dp_replicate = 2}},
 };
 
-Llama3Config model_config() {
-  Llama3Config config = testing::checkpoint_model();
-  config.n_layers = 2;
-  return config;
-}
+Llama3Config model_config() { return testing::checkpoint_llama(2); }
 
 TrainState state_of(int64_t step) { return {.step = step, .num_tokens = 10 * step, .loader = {}}; }
 

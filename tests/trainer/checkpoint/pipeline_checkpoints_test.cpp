@@ -8,7 +8,7 @@
 
 #include "tests/support/run_ranks.h"
 #include "tests/support/temp_dir.h"
-#include "tests/trainer/step/rank_run.h"
+#include "tests/trainer/checkpoint/rank_run.h"
 
 namespace tessera {
 namespace {
@@ -19,28 +19,24 @@ using testing::RunLayout;
 
 const RunLayout kOneRank = {"one rank", 1};
 const RunLayout kFsdp = {"fsdp 2", 2};
-const RunLayout kPipeline = {"1F1B 2", 2, {.pp = 2}};
+const RunLayout kOneF1B = {"1F1B 2", 2, {.pp = 2}};
 const RunLayout kV = {"ZBVZeroBubble 2", 2, {.pp = 2}, "ZBVZeroBubble"};  // two stages a rank
 const RunLayout kPipelineFsdp = {"1F1B 2 x fsdp 2", 4, {.pp = 2}};
 
-const std::vector<std::pair<RunLayout, RunLayout>> kPairs = {{kPipeline, kPipeline},
-                                                             {kPipeline, kFsdp},
-                                                             {kFsdp, kPipeline},
-                                                             {kV, kV},
-                                                             {kV, kFsdp},
-                                                             {kFsdp, kV},
-                                                             {kV, kPipeline},
-                                                             {kPipeline, kV},
-                                                             {kOneRank, kV},
-                                                             {kPipelineFsdp, kOneRank},
-                                                             {kFsdp, kPipelineFsdp}};
+const std::vector<std::pair<RunLayout, RunLayout>> kPairs = {
+    {kOneF1B, kOneF1B},    {kOneF1B, kFsdp},
+    {kFsdp, kOneF1B},      {kV, kV},
+    {kV, kFsdp},           {kFsdp, kV},
+    {kV, kOneF1B},         {kOneF1B, kV},
+    {kOneRank, kV},        {kPipelineFsdp, kOneRank},
+    {kFsdp, kPipelineFsdp}};
 
 class PipelineCheckpoints : public ::testing::TestWithParam<bool> {
  protected:
   static constexpr int64_t kSaved = 2, kSteps = 4;
 
   static Llama3Config model_config() {
-    Llama3Config config = testing::checkpoint_model();
+    Llama3Config config = testing::checkpoint_llama(4);
     config.tied_embeddings = GetParam();
     return config;
   }

@@ -16,14 +16,6 @@ ProcessResult launch_program(std::vector<std::string> arguments,
   return testing::run_process(arguments, environment, TESSERA_SOURCE_DIR);
 }
 
-void expect_output(const ProcessResult& result, int status, const std::vector<std::string>& parts) {
-  EXPECT_EQ(result.status, status) << result.output;
-  for (const std::string& part : parts) {
-    EXPECT_NE(result.output.find(part), std::string::npos) << "no \"" << part << "\" in:\n"
-                                                           << result.output;
-  }
-}
-
 TEST(LaunchCommand, RunsACommandOfThisProgramAsRanks) {
   const ProcessResult result = launch_program({"--nproc", "2", "--", "--version"});
   expect_output(result, 0, {"[rank 0] tessera " TESSERA_VERSION, "[rank 1] tessera"});

@@ -4,12 +4,12 @@
 
 #include <functional>
 #include <map>
-#include <memory>
 
 #include "data/loader/packing.h"
+#include "tests/support/rank_model.h"
 #include "tests/support/run_ranks.h"
+#include "tests/support/small_models.h"
 #include "trainer/estimate/estimate_parts.h"
-#include "trainer/step/rank_model.h"
 
 namespace tessera {
 namespace {
@@ -68,13 +68,11 @@ class RankOfJob {
   RankOfJob(const World& world, const JobConfig& config, const MakeModel& make)
       : layout_(plan_layout(config, world.size())),
         mesh_(world, layout_.dims),
-        model_(rank_model_options(config, layout_, mesh_, at::kCPU, {}), make) {
-    model_.materialise(tokenizer_, create_block_mask);
-    step_ = std::make_unique<TrainingStep>(model_, training_step_options(config));
-  }
+        rank_(rank_model_options(config, layout_, mesh_, at::kCPU, {}), make,
+              training_step_options(config)) {}
 
-  TrainingStep& step() { return *step_; }
-  const ParameterStore& parameters() const { return model_.parameters(); }
+  TrainingStep& step() { return *rank_.step; }
+  const ParameterStore& parameters() const { return rank_.parameters(); }
   const JobLayout& layout() const { return layout_; }
 
   // Bytes by axis, since the start.
@@ -84,38 +82,25 @@ class RankOfJob {
         {"shard", of(mesh_.shard())}, {"replicate", of(mesh_.replicate())},
         {"tensor", of(mesh_.tp())},   {"pipeline", of(mesh_.pp())},
         {"context", of(mesh_.cp())},  {"scalars", of(mesh_.loss()) + of(mesh_.model())}};
-    for (const ProcessGroup& group : model_.tied_groups()) bytes["pipeline"] += of(group);
+    for (const ProcessGroup& group : rank_.model.tied_groups()) bytes["pipeline"] += of(group);
     return bytes;
   }
 
  private:
-  ByteTokenizer tokenizer_;
   JobLayout layout_;
   DeviceMesh mesh_;
-  RankModel model_;
-  std::unique_ptr<TrainingStep> step_;
+  testing::TrainedRank rank_;
 };
 
-// The debug model, which the configuration names, but narrow and with grouped heads.
-MakeModel maker(bool tied) {
-  Llama3Config config = llama3_flavor("debugmodel");
-  config.dim = 64;
-  config.n_heads = 8;
-  config.n_kv_heads = 4;
-  config.head_dim = 8;
-  config.ffn_dim = 96;
-  config.tied_embeddings = tied;
-  const AttentionOp attention = AttentionRegistry::with_builtins().make("flex");
-  return [config, attention](const ModelPlacement& placement) {
-    return std::make_unique<Llama3>(config, attention, placement);
-  };
+MakeModel narrow_maker(bool tied) {
+  return testing::llama_maker(testing::narrow_debugmodel(tied), "flex");
 }
 
 // Runs two steps of the job and compares the second: the first does not know what to gather ahead.
 void expect_as_estimated(const World& world, const JobConfig& config, bool tied) {
-  RankOfJob rank(world, config, maker(tied));
+  RankOfJob rank(world, config, narrow_maker(tied));
   const std::vector<Batch> batches = microbatches(config, rank.layout());
-  const PlannedJob planned(config, world.size(), world.rank(), maker(tied));
+  const PlannedJob planned(config, world.size(), world.rank(), narrow_maker(tied));
   const Estimate estimate = estimate_planned(planned, documents_of(batches.front())).estimate;
   rank.step().run(batches, 1e-3);
   const std::map<std::string, int64_t> before = rank.bytes_sent();
@@ -135,16 +120,16 @@ void expect_as_estimated(const World& world, const JobConfig& config, bool tied)
   }
 }
 
-struct Case {
+struct EstimateCase {
   const char* name;
   int64_t num_ranks;
   std::function<void(JobConfig&)> change;
   bool tied = false;
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+void PrintTo(const EstimateCase& c, std::ostream* out) { *out << c.name; }
 
-class EstimateOfRun : public ::testing::TestWithParam<Case> {};
+class EstimateOfRun : public ::testing::TestWithParam<EstimateCase> {};
 
 TEST_P(EstimateOfRun, IsWhatItAllocatesAndSends) {
   JobConfig config = small_job();
@@ -169,7 +154,7 @@ void context(JobConfig& config, const std::string& method, const std::string& ba
   config.training.seq_len = 96;
 }
 
-const Case kCases[] = {
+const EstimateCase kEstimateCases[] = {
     {"one_rank", 1, [](JobConfig&) {}},
     {"fsdp_accumulated_bf16", 2,
      [](JobConfig& c) {
@@ -259,7 +244,7 @@ const Case kCases[] = {
      }},
 };
 
-INSTANTIATE_TEST_SUITE_P(Layouts, EstimateOfRun, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Layouts, EstimateOfRun, ::testing::ValuesIn(kEstimateCases),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -34,20 +34,10 @@ const Arguments kEndless = {"--training.steps", "1000000"};  // more than any te
 const Arguments kShortInit = {"--comm.init_timeout_seconds", "2"};
 const Arguments kShortTrain = {"--comm.train_timeout_seconds", "3"};
 const Arguments kSaveEachStep = {"--checkpoint.enable", "--checkpoint.interval", "1"};
-const Arguments kPipeline = {"--parallelism.pipeline_parallel_degree", "2"};
+const Arguments kPipelineOfTwo = {"--parallelism.pipeline_parallel_degree", "2"};
 constexpr int kMostSeconds = 60;  // a hang is minutes: [comm]'s defaults
 
 int64_t free_port() { return StoreServer(0).port(); }
-
-void expect_output(const ProcessResult& result, int status, const Arguments& parts) {
-  EXPECT_EQ(result.status, status) << result.output;
-  for (const std::string& part : parts) {
-    EXPECT_NE(result.output.find(part), std::string::npos) << "no \"" << part << "\" in:\n"
-                                                           << result.output;
-  }
-  EXPECT_EQ(result.output.find("Exception raised from"), std::string::npos) << "a backtrace:\n"
-                                                                            << result.output;
-}
 
 // Processes below `parent`, at any depth.
 std::vector<pid_t> descendants(pid_t parent) {
@@ -222,7 +212,7 @@ TEST_F(RankProcesses, ALaunchStartsAnewAfterAKillAndEndsByCtrlC) {
 // The surviving stage waits for messages that never come. The launch ends without using up [comm]'s
 // timeout, 100 s here.
 TEST_F(RankProcesses, AKilledPipelineStageEndsTheLaunchAndIsNamed) {
-  expect_a_kill_to_end_the_launch(kEndless + kPipeline);
+  expect_a_kill_to_end_the_launch(kEndless + kPipelineOfTwo);
 }
 
 // Two pipelines, sharded over each other. Rank 0 has no group with rank 3 and fails because of
@@ -231,7 +221,7 @@ TEST_F(RankProcesses, EverySurvivorOfAKilledPipelineStageNamesIt) {
   const int64_t port = free_port();
   std::vector<std::unique_ptr<ChildProcess>> ranks;
   for (int64_t rank = 0; rank < 4; ++rank) {
-    ranks.push_back(start_rank(rank, port, kEndless + kPipeline, /*world_size=*/4));
+    ranks.push_back(start_rank(rank, port, kEndless + kPipelineOfTwo, /*world_size=*/4));
   }
   ASSERT_TRUE(trains()) << ranks[0]->output_so_far();
   ranks[3]->signal(SIGKILL);
@@ -243,7 +233,7 @@ TEST_F(RankProcesses, EverySurvivorOfAKilledPipelineStageNamesIt) {
 
 // Both pipeline stages go on from the last checkpoint, on the curve of a run without a break.
 TEST_F(RankProcesses, ARestartGoesOnFromTheCheckpoint) {
-  const Arguments job = train(kPipeline + Arguments{"--training.steps", "8"});
+  const Arguments job = train(kPipelineOfTwo + Arguments{"--training.steps", "8"});
   const auto whole = start(Arguments{"launch", "--nproc", "2", "--"} + job);
   expect_output(finish(*whole), 0, {});
   const std::vector<double> expected = take_losses();

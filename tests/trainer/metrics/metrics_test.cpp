@@ -6,22 +6,23 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 #include <random>
 
 #include "tests/support/errors.h"
+#include "tests/support/files.h"
+#include "tests/support/numbers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/trainer/support/full_disk.h"
 
 namespace tessera {
 namespace {
 
+using testing::content_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::kInfinity;
+using testing::kNan;
 using testing::TempDir;
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 StepRecord record_of(int64_t step) {
   return {.step = step,
@@ -34,11 +35,6 @@ StepRecord record_of(int64_t step) {
           .data_s = 0.01,
           .tps = 4096,
           .tflops = 0.15};
-}
-
-std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 std::vector<int64_t> steps_of(const std::string& path) {
@@ -123,30 +119,30 @@ TEST(Metrics, KeysThatAreNotKnownArePassedOver) {
 TEST_F(MetricsTest, AppendedRecordsAreInTheFileAtOnce) {
   MetricsFile metrics(path, 0);
   EXPECT_EQ(metrics.path(), path);
-  EXPECT_EQ(text_of(path), "");
+  EXPECT_EQ(content_of(path), "");
   metrics.append(record_of(1));
-  EXPECT_EQ(text_of(path), to_json_line(record_of(1)) + "\n");
+  EXPECT_EQ(content_of(path), to_json_line(record_of(1)) + "\n");
   metrics.append(record_of(2));
   EXPECT_EQ(read_metrics(path), (std::vector<StepRecord>{record_of(1), record_of(2)}));
 }
 
 TEST_F(MetricsTest, ResumingDropsWhatWillBeWrittenAgain) {
   write_steps(1, 6);
-  const std::string before = text_of(path);
+  const std::string before = content_of(path);
   MetricsFile metrics(path, 4);
   EXPECT_EQ(metrics.num_dropped(), 2);
   EXPECT_THAT(steps_of(path), ElementsAre(1, 2, 3, 4));
   metrics.append(record_of(5));
   metrics.append(record_of(6));
-  EXPECT_EQ(text_of(path), before);
+  EXPECT_EQ(content_of(path), before);
 }
 
 TEST_F(MetricsTest, ResumingAtTheEndChangesNothing) {
   write_steps(1, 3);
-  const std::string before = text_of(path);
+  const std::string before = content_of(path);
   EXPECT_EQ(MetricsFile(path, 3).num_dropped(), 0);
   EXPECT_EQ(MetricsFile(path, 99).num_dropped(), 0);
-  EXPECT_EQ(text_of(path), before);
+  EXPECT_EQ(content_of(path), before);
 }
 
 TEST_F(MetricsTest, ResumingKeepsEarlierLinesAsTheyAre) {
@@ -154,13 +150,13 @@ TEST_F(MetricsTest, ResumingKeepsEarlierLinesAsTheyAre) {
   const std::string foreign = R"({ "step" : 1, "remark" : "by hand" })";
   folder.write("metrics.jsonl", foreign + "\n" + to_json_line(record_of(2)) + "\n");
   const MetricsFile metrics(path, 1);
-  EXPECT_EQ(text_of(path), foreign + "\n");
+  EXPECT_EQ(content_of(path), foreign + "\n");
 }
 
 TEST_F(MetricsTest, ANewRunStartsAnew) {
   write_steps(1, 3);
   EXPECT_EQ(MetricsFile(path, 0).num_dropped(), 3);
-  EXPECT_EQ(text_of(path), "");
+  EXPECT_EQ(content_of(path), "");
   folder.write("metrics.jsonl", "not json\nat all\n");
   EXPECT_EQ(MetricsFile(path, 0).num_dropped(), 2);
 }
@@ -200,9 +196,9 @@ TEST_F(MetricsTest, DamageElsewhereIsAnError) {
   write_steps(1, 1);
   std::ofstream(path, std::ios::app) << "garbage\n" << to_json_line(record_of(2)) << "\n";
   EXPECT_ERROR(read_metrics(path), path + ":2", "not a metrics record");
-  const std::string before = text_of(path);
+  const std::string before = content_of(path);
   EXPECT_ERROR(MetricsFile(path, 2), path + ":2", "not a metrics record");
-  EXPECT_EQ(text_of(path), before);
+  EXPECT_EQ(content_of(path), before);
 }
 
 TEST_F(MetricsTest, AMissingFileIsAnErrorToReadAndNoneToWrite) {
@@ -226,7 +222,7 @@ TEST_F(MetricsTest, AFullDiskNamesTheFile) {
   MetricsFile metrics(path, 0);
   metrics.append(record_of(1));
   {
-    const testing::FullDisk full(text_of(path).size() + 10);
+    const testing::FullDisk full(content_of(path).size() + 10);
     EXPECT_ERROR(metrics.append(record_of(2)), "job.dump_folder", path, "cannot be written",
                  "File too large");
   }
@@ -235,12 +231,12 @@ TEST_F(MetricsTest, AFullDiskNamesTheFile) {
 
 TEST_F(MetricsTest, AFullDiskWhileResumingKeepsTheOldFile) {
   write_steps(1, 6);
-  const std::string before = text_of(path);
+  const std::string before = content_of(path);
   {
     const testing::FullDisk full(100);
     EXPECT_ERROR(MetricsFile(path, 4), "job.dump_folder", path, "File too large");
   }
-  EXPECT_EQ(text_of(path), before);
+  EXPECT_EQ(content_of(path), before);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1)
       << "no temporary file stays";
 }

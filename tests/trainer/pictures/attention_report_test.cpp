@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "attention/backends/eager_attention.h"
 #include "tests/support/process.h"
 
 namespace tessera {

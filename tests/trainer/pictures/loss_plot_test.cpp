@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "tests/support/errors.h"
+#include "tests/support/numbers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/trainer/pictures/svg_support.h"
 
@@ -17,11 +18,10 @@ namespace {
 
 using testing::expect_well_formed_svg;
 using ::testing::HasSubstr;
+using testing::kNan;
 using ::testing::Not;
 using testing::svg_group;
 using testing::svg_texts;
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 std::vector<StepRecord> falling(int64_t num_steps) {
   std::vector<StepRecord> records;

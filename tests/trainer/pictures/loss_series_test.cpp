@@ -6,12 +6,13 @@
 #include <limits>
 #include <random>
 
+#include "tests/support/numbers.h"
+
 namespace tessera {
 namespace {
 
 using ::testing::ElementsAre;
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+using testing::kNan;
 
 LossSeries series_of(const std::vector<double>& losses) {
   LossSeries series;

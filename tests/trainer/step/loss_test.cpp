@@ -17,13 +17,14 @@
 namespace tessera {
 namespace {
 
-struct Case {
+struct LossCase {
   at::Tensor hidden_BTD, weight_VD, labels_BT;
 };
 
-Case random_case(at::ScalarType dtype, int64_t batch, int64_t tokens, int64_t dim, int64_t vocab) {
+LossCase random_case(at::ScalarType dtype, int64_t batch, int64_t tokens, int64_t dim,
+                     int64_t vocab) {
   at::manual_seed(3);
-  Case c;
+  LossCase c;
   c.hidden_BTD = at::randn({batch, tokens, dim}, at::kDouble).to(dtype).set_requires_grad(true);
   c.weight_VD = at::randn({vocab, dim}, at::kDouble).to(dtype).set_requires_grad(true);
   c.labels_BT = at::randint(vocab, {batch, tokens}, at::kLong);
@@ -32,7 +33,7 @@ Case random_case(at::ScalarType dtype, int64_t batch, int64_t tokens, int64_t di
 }
 
 // The slow, obvious way: whole logits, LibTorch's own cross entropy.
-at::Tensor reference(const Case& c) {
+at::Tensor reference(const LossCase& c) {
   const at::Tensor logits = c.hidden_BTD.matmul(c.weight_VD.t()).flatten(0, 1);
   return at::cross_entropy_loss(logits, c.labels_BT.flatten(), {}, at::Reduction::Sum,
                                 kIgnoreLabel);
@@ -42,14 +43,14 @@ struct Gradients {
   at::Tensor hidden, weight;
 };
 
-Gradients gradients_of(const at::Tensor& loss, const Case& c, double upstream) {
+Gradients gradients_of(const at::Tensor& loss, const LossCase& c, double upstream) {
   const auto grads = torch::autograd::grad({loss}, {c.hidden_BTD, c.weight_VD},
                                            {at::full({}, upstream, loss.options())});
   return {grads[0], grads[1]};
 }
 
 TEST(LossTest, EqualsWholeLogitsForEveryChunkSize) {
-  const Case c = random_case(at::kDouble, 3, 7, 5, 11);
+  const LossCase c = random_case(at::kDouble, 3, 7, 5, 11);
   const at::Tensor expected = reference(c);
   const Gradients expected_gradients = gradients_of(expected, c, 0.25);
   for (const int64_t chunk : {1, 2, 4, 7, 20, 21, 22, 1000}) {
@@ -62,7 +63,7 @@ TEST(LossTest, EqualsWholeLogitsForEveryChunkSize) {
 }
 
 TEST(LossTest, GradientsEqualFiniteDifferences) {
-  const Case c = random_case(at::kDouble, 2, 3, 4, 5);
+  const LossCase c = random_case(at::kDouble, 2, 3, 4, 5);
   const Gradients got =
       gradients_of(cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 2), c, 1.0);
   const at::NoGradGuard no_grad;
@@ -86,10 +87,10 @@ TEST(LossTest, GradientsEqualFiniteDifferences) {
 }
 
 TEST(LossTest, HalfTypesSumInFloat32) {
-  const Case c = random_case(at::kBFloat16, 2, 64, 16, 32);
+  const LossCase c = random_case(at::kBFloat16, 2, 64, 16, 32);
   const at::Tensor loss = cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 16);
   EXPECT_EQ(loss.scalar_type(), at::kFloat);
-  Case exact;
+  LossCase exact;
   exact.hidden_BTD = c.hidden_BTD.detach().to(at::kDouble);
   exact.weight_VD = c.weight_VD.detach().to(at::kDouble);
   exact.labels_BT = c.labels_BT;
@@ -99,7 +100,7 @@ TEST(LossTest, HalfTypesSumInFloat32) {
 }
 
 TEST(LossTest, IgnoredLabelsAddNothing) {
-  Case c = random_case(at::kDouble, 1, 4, 3, 6);
+  LossCase c = random_case(at::kDouble, 1, 4, 3, 6);
   c.labels_BT.fill_(kIgnoreLabel);
   const at::Tensor loss = cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 3);
   EXPECT_EQ(loss.item<double>(), 0.0);
@@ -109,14 +110,14 @@ TEST(LossTest, IgnoredLabelsAddNothing) {
 }
 
 TEST(LossTest, NoGradientsWithoutGradMode) {
-  const Case c = random_case(at::kDouble, 1, 4, 3, 6);
+  const LossCase c = random_case(at::kDouble, 1, 4, 3, 6);
   const at::NoGradGuard no_grad;
   EXPECT_FALSE(cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 3).requires_grad());
 }
 
 // A second backward pass finds gradients that the first has scaled in place.
 TEST(LossTest, RefusesASecondBackwardPass) {
-  const Case c = random_case(at::kDouble, 1, 4, 3, 5);
+  const LossCase c = random_case(at::kDouble, 1, 4, 3, 5);
   const at::Tensor loss = cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT, 4);
   const auto backward = [&] {
     return torch::autograd::grad({loss}, {c.weight_VD}, {at::full({}, 0.5, loss.options())},
@@ -132,7 +133,7 @@ TEST(LossTest, ChunksHoldAMillionLogitsOr256Tokens) {
 }
 
 TEST(LossTest, BadInputs) {
-  const Case c = random_case(at::kDouble, 2, 3, 4, 5);
+  const LossCase c = random_case(at::kDouble, 2, 3, 4, 5);
   EXPECT_ERROR(cross_entropy_sum(c.hidden_BTD, at::zeros({5, 3}, at::kDouble), c.labels_BT, 4),
                "[2, 3, 4]", "[5, 3]");
   EXPECT_ERROR(cross_entropy_sum(c.hidden_BTD, c.weight_VD, c.labels_BT.to(at::kInt), 4), "Int",

@@ -3,30 +3,18 @@
 #include <gtest/gtest.h>
 
 #include "attention/registry/registry.h"
-#include "models/llama3/llama3.h"
+#include "tests/support/small_models.h"
 
 namespace tessera {
 namespace {
 
-Llama3Config small_config(bool tied) {
-  Llama3Config config;
-  config.dim = 32;
-  config.n_layers = 1;
-  config.n_heads = 4;
-  config.n_kv_heads = 4;
-  config.head_dim = 8;
-  config.ffn_dim = 40;
-  config.vocab_size = 50;
-  config.tied_embeddings = tied;
-  return config;
-}
-
-Llama3 small_model(bool tied = false) {
-  return Llama3(small_config(tied), AttentionRegistry::with_builtins().make("eager"));
+Llama3 one_layer(bool tied = false) {
+  return Llama3(testing::small_llama({.n_layers = 1, .tied = tied}),
+                AttentionRegistry::with_builtins().make("eager"));
 }
 
 TEST(ParameterStoreTest, NamesAndShapesAreTheModels) {
-  Llama3 model = small_model();
+  Llama3 model = one_layer();
   const ParameterStore store(model, {}, 3);
   const NamedTensors masters = store.named_masters();
   const std::vector<ParameterSlot> slots = model.parameters();
@@ -42,14 +30,14 @@ TEST(ParameterStoreTest, NamesAndShapesAreTheModels) {
 }
 
 TEST(ParameterStoreTest, EqualDtypesShareOneBuffer) {
-  Llama3 model = small_model();
+  Llama3 model = one_layer();
   ParameterStore store(model, {}, 3);
   store.masters().fill_(0.5);
   EXPECT_EQ(model.head_weight().mean().item<double>(), 0.5);
 }
 
 TEST(ParameterStoreTest, ComputeCopiesFollowOnRefresh) {
-  Llama3 model = small_model();
+  Llama3 model = one_layer();
   ParameterStore store(
       model, {.device = at::kCPU, .master_dtype = at::kFloat, .compute_dtype = at::kBFloat16}, 3);
   store.masters().fill_(0.3);
@@ -59,7 +47,7 @@ TEST(ParameterStoreTest, ComputeCopiesFollowOnRefresh) {
 }
 
 TEST(ParameterStoreTest, InitialWeightsDependOnSeedAndNameAlone) {
-  Llama3 a = small_model(), b = small_model(), c = small_model(), d = small_model(true);
+  Llama3 a = one_layer(), b = one_layer(), c = one_layer(), d = one_layer(true);
   const ParameterStore first(a, {}, 3), again(b, {}, 3), other_seed(c, {}, 4), tied(d, {}, 3);
   const NamedTensors x = first.named_masters(), y = again.named_masters(),
                      z = other_seed.named_masters();
@@ -78,7 +66,7 @@ TEST(ParameterStoreTest, InitialWeightsDependOnSeedAndNameAlone) {
 }
 
 TEST(ParameterStoreTest, GradientsAccumulateInPlace) {
-  Llama3 model = small_model();
+  Llama3 model = one_layer();
   ParameterStore store(model, {}, 3);
   const at::Tensor head = model.head_weight();
   head.sum().backward();

@@ -7,13 +7,12 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "attention/registry/registry.h"
 #include "data/files/safetensors.h"
-#include "models/llama3/llama3.h"
 #include "parallel/activation_checkpoint.h"
 #include "tests/support/golden.h"
+#include "tests/support/rank_model.h"
+#include "tests/support/small_models.h"
 #include "trainer/step/lr_schedule.h"
-#include "trainer/step/training_step.h"
 
 namespace tessera {
 namespace {
@@ -26,14 +25,7 @@ constexpr double kBaseLr = 0.01;
 constexpr double kTolerance = 1e-5;
 
 Llama3Config golden_config(const std::string& mask_rule) {
-  Llama3Config config;
-  config.dim = 32;
-  config.n_layers = 2;
-  config.n_heads = 4;
-  config.n_kv_heads = 2;
-  config.head_dim = 8;
-  config.ffn_dim = 96;
-  config.vocab_size = 128;
+  Llama3Config config = testing::small_llama({.ffn_dim = 96, .vocab_size = 128});
   config.rope_theta = 10000.0;
   config.max_seq_len = 64;
   config.mask_rule = mask_rule;
@@ -69,13 +61,10 @@ struct CurveRun {
     inputs = batches.get("inputs");
     labels = batches.get("labels");
 
-    const AttentionOp op = AttentionRegistry::with_builtins().make(attention);
     const Llama3Config config = golden_config(name == "causal" ? "causal" : "causal & document");
     model =
         std::make_unique<RankModel>(RankModelOptions{.recompute_every_nth_layer = recompute_every},
-                                    [&](const ModelPlacement& placement) {
-                                      return std::make_unique<Llama3>(config, op, placement);
-                                    });
+                                    testing::llama_maker(config, attention));
     model->materialise(tokenizer, create_block_mask);
     parameters = &model->parameters();
     load_initial_weights();

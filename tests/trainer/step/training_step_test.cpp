@@ -9,29 +9,22 @@
 
 #include <limits>
 
-#include "attention/registry/registry.h"
 #include "data/loader/dataloader.h"
-#include "models/llama3/llama3.h"
 #include "tests/support/errors.h"
+#include "tests/support/rank_model.h"
+#include "tests/support/small_models.h"
 
 namespace tessera {
 namespace {
 
-Llama3Config small_config() {
-  Llama3Config config;
-  config.dim = 32;
-  config.n_layers = 2;
-  config.n_heads = 4;
-  config.n_kv_heads = 2;
-  config.head_dim = 8;
-  config.ffn_dim = 48;
-  config.vocab_size = 61;
-  return config;
-}
+using testing::double_parameters;
+using testing::llama_maker;
+using testing::small_llama;
+using testing::TrainedRank;
 
 // Rows of 24 tokens with documents of uneven length, so that rows have different numbers of valid
 // labels.
-Batch packed_rows(int64_t num_rows) {
+Batch rows_of_24(int64_t num_rows) {
   std::vector<std::vector<int64_t>> documents;
   int64_t state = 7;
   for (int64_t total = 0; total < (num_rows + 1) * 25; total += documents.back().size()) {
@@ -42,29 +35,16 @@ Batch packed_rows(int64_t num_rows) {
   return pack_documents(documents, 24).rows(0, num_rows);
 }
 
-struct Fixture {
-  ByteTokenizer tokenizer;
-  RankModel rank;
-  Model& model = rank.front();
-  std::unique_ptr<TrainingStep> training;
+struct Fixture : TrainedRank {
+  Model& front = model.front();
 
   explicit Fixture(const ParameterStoreOptions& options = {},
                    const CreateMaskFn& create_mask_fn = create_block_mask, double max_norm = 1.0)
-      : rank({.parameters = options, .seed = 1}, [](const ModelPlacement& placement) {
-          return std::make_unique<Llama3>(
-              small_config(), AttentionRegistry::with_builtins().make("eager"), placement);
-        }) {
-    rank.materialise(tokenizer, create_mask_fn);
-    training = std::make_unique<TrainingStep>(
-        rank, TrainingStepOptions{.max_norm = max_norm, .adamw = {}});
-  }
-
-  ParameterStore& parameters() { return rank.parameters(); }
-  TrainingStep& step() { return *training; }
+      : TrainedRank({.parameters = options, .seed = 1}, llama_maker(small_llama()),
+                    {.max_norm = max_norm, .adamw = {}}, create_mask_fn) {}
 };
 
-const ParameterStoreOptions kDouble{
-    .device = at::kCPU, .master_dtype = at::kDouble, .compute_dtype = at::kDouble};
+const ParameterStoreOptions kDouble = double_parameters();
 
 std::vector<Batch> split_rows(const Batch& batch, const std::vector<int64_t>& sizes) {
   std::vector<Batch> parts;
@@ -77,15 +57,15 @@ std::vector<Batch> split_rows(const Batch& batch, const std::vector<int64_t>& si
 }
 
 TEST(TrainingStepTest, AccumulationWithUnevenLabelsEqualsOneLargeBatch) {
-  const Batch batch = packed_rows(6);
+  const Batch batch = rows_of_24(6);
   EXPECT_NE(batch.rows(0, 1).num_valid_labels(), batch.rows(1, 6).num_valid_labels() / 5)
       << "rows with equally many labels would hide a wrong mean";
   Fixture whole(kDouble);
-  const StepResult expected = whole.step().accumulate_gradients({batch});
+  const StepResult expected = whole.step->accumulate_gradients({batch});
   for (const std::vector<int64_t>& sizes :
        {std::vector<int64_t>{3, 3}, {1, 5}, {1, 1, 1, 1, 1, 1}, {4, 2}}) {
     Fixture parts(kDouble);
-    const StepResult got = parts.step().accumulate_gradients(split_rows(batch, sizes));
+    const StepResult got = parts.step->accumulate_gradients(split_rows(batch, sizes));
     EXPECT_NEAR(got.loss, expected.loss, 1e-13 * expected.loss);
     EXPECT_NEAR(got.grad_norm, expected.grad_norm, 1e-12 * expected.grad_norm);
     EXPECT_EQ(got.num_valid_labels, expected.num_valid_labels);
@@ -102,38 +82,38 @@ TEST(TrainingStepTest, MasksAreBuiltOncePerMicrobatchAndNowhereElse) {
     return create_block_mask(rule, shape);
   };
   Fixture f({}, counting);
-  const Batch batch = packed_rows(4);
-  f.step().run(split_rows(batch, {2, 1, 1}), 1e-3);
+  const Batch batch = rows_of_24(4);
+  f.step->run(split_rows(batch, {2, 1, 1}), 1e-3);
   EXPECT_EQ(num_calls, 3);
-  for (Block* block : f.model.blocks()) block->recompute = true;
-  f.step().run({batch}, 1e-3);
+  for (Block* block : f.front.blocks()) block->recompute = true;
+  f.step->run({batch}, 1e-3);
   EXPECT_EQ(num_calls, 4);
 }
 
 TEST(TrainingStepTest, ClipsToTheNorm) {
-  const Batch batch = packed_rows(2);
+  const Batch batch = rows_of_24(2);
   Fixture free(kDouble, create_block_mask, 1e9);
-  const StepResult result = free.step().accumulate_gradients({batch});
+  const StepResult result = free.step->accumulate_gradients({batch});
   const double max_norm = result.grad_norm / 4;
   Fixture clipped(kDouble, create_block_mask, max_norm);
-  EXPECT_EQ(clipped.step().run({batch}, 0.0).grad_norm, result.grad_norm);
+  EXPECT_EQ(clipped.step->run({batch}, 0.0).grad_norm, result.grad_norm);
   const double norm_after =
       gradient_norm(clipped.parameters().named(clipped.parameters().gradients()), {});
   EXPECT_NEAR(norm_after, max_norm * result.grad_norm / (result.grad_norm + 1e-6),
               1e-12 * max_norm);
-  free.step().run({batch}, 0.0);
+  free.step->run({batch}, 0.0);
   EXPECT_NEAR(gradient_norm(free.parameters().named(free.parameters().gradients()), {}),
               result.grad_norm, 1e-12 * result.grad_norm);
 }
 
 TEST(TrainingStepTest, MixedPrecisionKeepsFloat32Masters) {
   Fixture f({.device = at::kCPU, .master_dtype = at::kFloat, .compute_dtype = at::kBFloat16});
-  const Batch batch = packed_rows(4);
-  EXPECT_EQ(f.model.head_weight().scalar_type(), at::kBFloat16);
+  const Batch batch = rows_of_24(4);
+  EXPECT_EQ(f.front.head_weight().scalar_type(), at::kBFloat16);
   EXPECT_EQ(f.parameters().gradients().scalar_type(), at::kFloat);
   Fixture exact(kDouble);
-  const StepResult got = f.step().run({batch}, 1e-3);
-  const StepResult expected = exact.step().run({batch}, 1e-3);
+  const StepResult got = f.step->run({batch}, 1e-3);
+  const StepResult expected = exact.step->run({batch}, 1e-3);
   // bfloat16 rounds each of some hundred products to 2^-9; the loss averages over about 90 labels.
   EXPECT_NEAR(got.loss, expected.loss, expected.loss / 256);
   EXPECT_NEAR(got.grad_norm, expected.grad_norm, expected.grad_norm / 32);
@@ -142,14 +122,14 @@ TEST(TrainingStepTest, MixedPrecisionKeepsFloat32Masters) {
     EXPECT_FALSE(master.equal(master.to(at::kBFloat16).to(at::kFloat))) << name << " was rounded";
   }
   const at::Tensor head = f.parameters().named_masters().back().second;
-  EXPECT_TRUE(f.model.head_weight().equal(head.to(at::kBFloat16)));
+  EXPECT_TRUE(f.front.head_weight().equal(head.to(at::kBFloat16)));
 }
 
 TEST(TrainingStepTest, SameStepsTwiceAreBitwiseEqual) {
   std::vector<double> losses;
   for (int run = 0; run < 2; ++run) {
     Fixture f;
-    for (int i = 0; i < 4; ++i) losses.push_back(f.step().run({packed_rows(4)}, 1e-2).loss);
+    for (int i = 0; i < 4; ++i) losses.push_back(f.step->run({rows_of_24(4)}, 1e-2).loss);
   }
   for (int i = 0; i < 4; ++i) EXPECT_EQ(losses[i], losses[i + 4]) << "step " << i + 1;
 }
@@ -160,7 +140,7 @@ TEST(TrainingStepTest, ThreadsChangeNothingBeyondRounding) {
   for (const int threads : {1, 2}) {
     at::set_num_threads(threads);
     Fixture f;
-    for (int i = 0; i < 4; ++i) losses.push_back(f.step().run({packed_rows(8)}, 1e-2).loss);
+    for (int i = 0; i < 4; ++i) losses.push_back(f.step->run({rows_of_24(8)}, 1e-2).loss);
   }
   at::set_num_threads(num_threads);
   for (int i = 0; i < 4; ++i)
@@ -174,7 +154,7 @@ TEST(TrainingStepTest, NonFiniteLossNamesTheFirstLayerAndLeavesTheWeights) {
     if (name.rfind("layers.1.feed_forward.", 0) == 0) master.fill_(1e20);
   }
   const at::Tensor before = f.parameters().masters().clone();
-  EXPECT_ERROR(f.step().run({packed_rows(2)}, 1e-3), "the loss is", "the output of block layers.1");
+  EXPECT_ERROR(f.step->run({rows_of_24(2)}, 1e-3), "the loss is", "the output of block layers.1");
   EXPECT_TRUE(f.parameters().masters().equal(before));
 }
 
@@ -184,25 +164,25 @@ TEST(TrainingStepTest, NonFiniteParameterIsNamed) {
     if (name == "layers.0.attention.wq.weight")
       master.view({-1})[3] = std::numeric_limits<float>::quiet_NaN();
   }
-  EXPECT_ERROR(f.step().run({packed_rows(2)}, 1e-3), "the loss is nan",
+  EXPECT_ERROR(f.step->run({rows_of_24(2)}, 1e-3), "the loss is nan",
                "parameter layers.0.attention.wq.weight");
 }
 
 TEST(TrainingStepTest, ExtrasThatTheModelDoesNotReadAreRefused) {
   Fixture f;
-  Batch batch = packed_rows(2);
+  Batch batch = rows_of_24(2);
   batch.extras = {.patches_BPC = at::zeros({2, 3, 2}),
                   .image_ids_BP = at::zeros({2, 3}, at::kLong),
                   .feature_of_token_BT = at::zeros({2, 24}, at::kLong)};
-  EXPECT_ERROR(f.step().run({packed_rows(2), batch}, 1e-3), "Batch::extras",
-               "patches_BPC [2, 3, 2]", "expected no extras", "llama3 debugmodel");
+  EXPECT_ERROR(f.step->run({rows_of_24(2), batch}, 1e-3), "Batch::extras", "patches_BPC [2, 3, 2]",
+               "expected no extras", "llama3 debugmodel");
 }
 
 TEST(TrainingStepTest, StepWithoutLabelsIsRefused) {
   Fixture f;
-  Batch batch = packed_rows(2);
+  Batch batch = rows_of_24(2);
   batch.labels_BT = batch.labels_BT.clone().fill_(kIgnoreLabel);
-  EXPECT_ERROR(f.step().run({batch}, 1e-3), "no label of this step is valid");
+  EXPECT_ERROR(f.step->run({batch}, 1e-3), "no label of this step is valid");
 }
 
 }  // namespace

@@ -10,12 +10,14 @@
 #include <thread>
 
 #include "tests/support/errors.h"
+#include "tests/support/files.h"
 #include "tests/support/temp_dir.h"
 #include "tests/trainer/cli/pseudo_terminal.h"
 
 namespace tessera {
 namespace {
 
+using testing::content_of;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -29,11 +31,6 @@ std::vector<std::string> lines_of(const std::string& path) {
   return lines;
 }
 
-std::string text_of(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 // A console that is a file and therefore no terminal.
 class FileConsole {
  public:
@@ -42,7 +39,7 @@ class FileConsole {
         fd_(open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND, 0600)) {}
   ~FileConsole() { close(fd_); }
   int fd() const { return fd_; }
-  std::string text() const { return text_of(path_); }
+  std::string text() const { return content_of(path_); }
 
  private:
   std::string path_;
@@ -66,7 +63,7 @@ TEST_F(Logging, LinesGoToConsoleAndFileWithTimeAndLevel) {
   EXPECT_TRUE(std::regex_match(lines[0], std::regex(time + "INFO  starts"))) << lines[0];
   EXPECT_TRUE(std::regex_match(lines[1], std::regex(time + "WARN  shortened"))) << lines[1];
   EXPECT_TRUE(std::regex_match(lines[2], std::regex(time + "ERROR failed"))) << lines[2];
-  EXPECT_EQ(console.text(), text_of(log_file));
+  EXPECT_EQ(console.text(), content_of(log_file));
 }
 
 TEST_F(Logging, CopiesWriteToTheSamePlaces) {
@@ -98,7 +95,7 @@ TEST_F(Logging, EveryLineOfAMessageIsALogLine) {
 TEST_F(Logging, MessagesAreNotFormatStrings) {
   const Logger log({.file = log_file, .console_fd = console.fd()});
   log.info("{} {0} %s {");
-  EXPECT_THAT(text_of(log_file), HasSubstr("INFO  {} {0} %s {\n"));
+  EXPECT_THAT(content_of(log_file), HasSubstr("INFO  {} {0} %s {\n"));
 }
 
 TEST_F(Logging, ColourCodesReachColourConsolesOnly) {
@@ -106,7 +103,7 @@ TEST_F(Logging, ColourCodesReachColourConsolesOnly) {
   const std::string message = "\x1b[31mstep\x1b[39m \x1b[38;2;180;60;0mloss\x1b[39m end";
   Logger({.file = log_file, .console_fd = terminal.fd()}).info(message);
   EXPECT_THAT(terminal.output(), HasSubstr("\x1b[32mINFO \x1b[0m " + message + "\n"));
-  EXPECT_THAT(text_of(log_file), EndsWith("INFO  step loss end\n"));
+  EXPECT_THAT(content_of(log_file), EndsWith("INFO  step loss end\n"));
 
   Logger({.color = false, .console_fd = terminal.fd()}).info(message);
   EXPECT_THAT(terminal.output(), EndsWith("INFO  step loss end\n"));
@@ -215,7 +212,7 @@ TEST_F(Logging, ACrashLosesNoLine) {
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFSIGNALED(status));
-  EXPECT_THAT(text_of(log_file), HasSubstr("last words\n"));
+  EXPECT_THAT(content_of(log_file), HasSubstr("last words\n"));
   EXPECT_THAT(console.text(), HasSubstr("last words\n"));
 }
 
@@ -232,7 +229,7 @@ TEST_F(Logging, LinesOfSeveralThreadsStayWhole) {
   const auto lines = lines_of(log_file);
   EXPECT_EQ(lines.size(), 400u);
   for (const std::string& line : lines) EXPECT_THAT(line, EndsWith("says hello"));
-  EXPECT_EQ(console.text().size(), text_of(log_file).size());
+  EXPECT_EQ(console.text().size(), content_of(log_file).size());
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "tests/support/errors.h"
+#include "tests/support/files.h"
 #include "tests/support/temp_dir.h"
 #include "tests/trainer/support/full_disk.h"
 
@@ -16,13 +17,9 @@ namespace tessera {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::content_of;
 using testing::FullDisk;
 using testing::TempDir;
-
-std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 int64_t num_entries(const fs::path& folder) {
   return std::distance(fs::directory_iterator(folder), {});
@@ -64,7 +61,7 @@ TEST(OutputDir, AFileInTheWayIsAnError) {
   EXPECT_ERROR(prepare_output_dir(file, 0), "job.dump_folder", file, "Not a directory");
   EXPECT_ERROR(prepare_output_dir(file + "/run", 0), "job.dump_folder", file + "/run",
                "Not a directory");
-  EXPECT_EQ(text_of(file), "x");
+  EXPECT_EQ(content_of(file), "x");
 }
 
 TEST(OutputDir, AFolderThatCannotBeMadeIsAnError) {
@@ -103,12 +100,12 @@ TEST(WriteFileAtomically, WritesAndReplaces) {
   const TempDir folder;
   const std::string path = (folder.path() / "config.toml").string();
   write_file_atomically(path, "first");
-  EXPECT_EQ(text_of(path), "first");
+  EXPECT_EQ(content_of(path), "first");
   const std::string binary("a\0b\n", 4);
   write_file_atomically(path, binary);
-  EXPECT_EQ(text_of(path), binary);
+  EXPECT_EQ(content_of(path), binary);
   write_file_atomically(path, "");
-  EXPECT_EQ(text_of(path), "");
+  EXPECT_EQ(content_of(path), "");
   EXPECT_EQ(num_entries(folder.path()), 1);
 }
 
@@ -120,7 +117,7 @@ TEST(WriteFileAtomically, AFullDiskKeepsTheOldContentAndLeavesNothing) {
     EXPECT_ERROR(write_file_atomically(path, std::string(5000, 'x')), "job.dump_folder", path,
                  "cannot be written", "File too large");
   }
-  EXPECT_EQ(text_of(path), "old");
+  EXPECT_EQ(content_of(path), "old");
   EXPECT_EQ(num_entries(folder.path()), 1);
 }
 
@@ -139,10 +136,10 @@ TEST(AppendFile, GrowsByWholeRecords) {
   const std::string path = folder.write("log", "0\n");
   AppendFile file(path);
   file.append("1\n");
-  EXPECT_EQ(text_of(path), "0\n1\n");
+  EXPECT_EQ(content_of(path), "0\n1\n");
   AppendFile(path).append("2\n");
   file.append("3\n");
-  EXPECT_EQ(text_of(path), "0\n1\n2\n3\n");
+  EXPECT_EQ(content_of(path), "0\n1\n2\n3\n");
   EXPECT_EQ(file.path(), path);
 }
 

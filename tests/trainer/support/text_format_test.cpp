@@ -5,10 +5,12 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/support/numbers.h"
+
 namespace tessera {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+using testing::kInfinity;
 
 TEST(TextFormat, CommasSplitThousands) {
   EXPECT_EQ(with_commas(0), "0");

@@ -10,89 +10,42 @@
 
 #include "attention/backends/flex/flex_passes.h"
 #include "tests/attention/masks/random_masks.h"
-#include "tests/attention/op/attention_cases.h"
+#include "tests/support/attention_results.h"
 #include "tests/support/errors.h"
 
 namespace tessera {
 namespace {
 
 using testing::AttentionInputs;
+using testing::AttentionResults;
 using testing::AttentionSizes;
 using testing::backend;
 using testing::epsilon;
 using testing::expect_close;
-using testing::expect_zero_and_finite;
+using testing::expect_empty_rows;
+using testing::expect_same;
 using testing::leaf;
 using testing::max_abs;
 using testing::random_inputs;
 using testing::RandomRules;
+using testing::ResultTolerance;
+using testing::run_attention;
 
-// Everything that a call of attention gives, with gradients of a loss that also reads lse.
-struct Results {
-  at::Tensor out;
-  at::Tensor lse;
-  at::Tensor dq;
-  at::Tensor dk;
-  at::Tensor dv;
-  at::Tensor d_sinks;
-  at::Tensor d_bias;
-};
-
-// Computed in `dtype` from the values that inputs and options have in the inputs' dtype.
-Results run(const std::string& name, const AttentionInputs& inputs, const BlockMask& mask,
-            const AttentionOptions& given, at::ScalarType dtype) {
-  const at::ScalarType value_type = inputs.q_BTHD.scalar_type();
-  const auto cast = [&](const at::Tensor& x) { return leaf(x.detach().to(value_type).to(dtype)); };
-  const at::Tensor q = cast(inputs.q_BTHD);
-  const at::Tensor k = cast(inputs.k_BSKD);
-  const at::Tensor v = cast(inputs.v_BSKE);
-  AttentionOptions options = given;
+// Returns lse as well, so that its gradient is compared too.
+AttentionResults flex_case(const std::string& name, const AttentionInputs& inputs,
+                           const BlockMask& mask, AttentionOptions options, at::ScalarType dtype) {
   options.return_lse = true;
-  if (given.sinks_H.defined()) options.sinks_H = cast(given.sinks_H);
-  if (given.bias_BHTS.defined()) options.bias_BHTS = cast(given.bias_BHTS);
-  const AttentionOutput output = backend(name)(q, k, v, mask, options);
-  const at::Tensor d_out = inputs.d_out_BTHE.to(at::kDouble);
-  const at::Tensor lse = output.lse_BHT.masked_fill(output.lse_BHT.isinf(), 0.0).to(at::kDouble);
-  const at::Tensor d_lse = d_out.select(3, 0).transpose(1, 2);
-  ((output.out_BTHE.to(at::kDouble) * d_out).sum() + (lse * d_lse).sum()).backward();
-  return {output.out_BTHE.detach(),
-          output.lse_BHT.detach(),
-          q.grad(),
-          k.grad(),
-          v.grad(),
-          options.sinks_H.defined() ? options.sinks_H.grad() : at::Tensor(),
-          options.bias_BHTS.defined() ? options.bias_BHTS.grad() : at::Tensor()};
+  return run_attention(name, inputs, mask, options, dtype);
 }
 
 // As derived in attention_oracle_test.cpp: scores of randn inputs stay below 8, weights are off by
 // eps (8 D + S) relatively, and results are sums of such weights times terms of the size of the
 // largest result. Half types add one rounding of each result.
-void expect_same(const Results& actual, const Results& expected, const AttentionSizes& sizes,
-                 at::ScalarType dtype) {
-  const double noise =
-      4.0 * epsilon(at::kFloat) * static_cast<double>(8 * sizes.head_dim + sizes.kv_len);
-  const double rounding = dtype == at::kFloat ? 0.0 : epsilon(dtype) / 2;
-  const auto expect = [&](const at::Tensor& a, const at::Tensor& e, const char* what) {
-    if (!e.defined()) return;
-    const double size = max_abs(e.masked_fill(e.isinf(), 0.0));
-    expect_close(a, e, noise * std::max(1.0, size), rounding, what);
-  };
-  expect(actual.out, expected.out, "out");
-  expect(actual.lse, expected.lse, "lse");
-  expect(actual.dq, expected.dq, "dq");
-  expect(actual.dk, expected.dk, "dk");
-  expect(actual.dv, expected.dv, "dv");
-  expect(actual.d_sinks, expected.d_sinks, "dsinks");
-  expect(actual.d_bias, expected.d_bias, "dbias");
-}
-
-void expect_empty_rows(const Results& results, const BlockMask& mask) {
-  const at::Tensor has_keys_BHT1 = mask.to_dense().any(3, /*keepdim=*/true);
-  const at::Tensor has_keys_BTH1 = has_keys_BHT1.transpose(1, 2);
-  expect_zero_and_finite(results.out.masked_fill(has_keys_BTH1, 0.0), "out of empty rows");
-  expect_zero_and_finite(results.dq.masked_fill(has_keys_BTH1, 0.0), "dq of empty rows");
-  EXPECT_TRUE(
-      results.lse.isinf().equal(has_keys_BHT1.squeeze(3).logical_not().expand_as(results.lse)));
+ResultTolerance flex_tolerance(const AttentionSizes& sizes, at::ScalarType dtype) {
+  return {.absolute =
+              4.0 * epsilon(at::kFloat) * static_cast<double>(8 * sizes.head_dim + sizes.kv_len),
+          .relative = dtype == at::kFloat ? 0.0 : epsilon(dtype) / 2,
+          .grows_with_result = true};
 }
 
 AttentionSizes random_sizes(RandomRules& random, int64_t max_tokens) {
@@ -141,8 +94,9 @@ TEST(FlexAttentionTest, EqualsEagerOnRandomMasksAndOptions) {
     const BlockMask mask = create_block_mask(rule, shape);
     const AttentionInputs in = random_inputs(sizes, dtype);
     const AttentionOptions options = random_options(random, sizes);
-    const Results flex = run("flex", in, mask, options, dtype);
-    expect_same(flex, run("eager", in, mask, options, at::kDouble), sizes, dtype);
+    const AttentionResults flex = flex_case("flex", in, mask, options, dtype);
+    expect_same(flex, flex_case("eager", in, mask, options, at::kDouble),
+                flex_tolerance(sizes, dtype));
     expect_empty_rows(flex, mask);
     if (HasFailure()) return;
   }
@@ -153,8 +107,8 @@ TEST(FlexAttentionTest, TakesMasksPerHead) {
   const BlockMask mask = testing::block_mask_from_dense(allowed, {.q = 16, .kv = 32});
   const AttentionSizes sizes{.q_len = 50, .kv_len = 70};
   const AttentionInputs in = random_inputs(sizes, at::kFloat);
-  expect_same(run("flex", in, mask, {}, at::kFloat), run("eager", in, mask, {}, at::kDouble), sizes,
-              at::kFloat);
+  expect_same(flex_case("flex", in, mask, {}, at::kFloat),
+              flex_case("eager", in, mask, {}, at::kDouble), flex_tolerance(sizes, at::kFloat));
 }
 
 // Blocks of the default size, with full runs, diagonals and document bounds inside tiles.
@@ -165,8 +119,8 @@ TEST(FlexAttentionTest, EqualsEagerOnPackedRowsOfDefaultBlocks) {
   const BlockMask mask = create_block_mask(rule, {.batch = 2, .q_len = kTokens, .kv_len = kTokens});
   const AttentionSizes sizes{.q_len = kTokens, .kv_len = kTokens, .head_dim = 64, .value_dim = 64};
   const AttentionInputs in = random_inputs(sizes, at::kFloat);
-  expect_same(run("flex", in, mask, {}, at::kFloat), run("eager", in, mask, {}, at::kDouble), sizes,
-              at::kFloat);
+  expect_same(flex_case("flex", in, mask, {}, at::kFloat),
+              flex_case("eager", in, mask, {}, at::kDouble), flex_tolerance(sizes, at::kFloat));
 }
 
 // Blocks of more rows than are computed together, full and partial.
@@ -178,8 +132,8 @@ TEST(FlexAttentionTest, TakesBlocksOfAnySize) {
     for (const MaskMod& rule : {full(), causal() | first_tokens(100)}) {
       const BlockMask mask =
           create_block_mask(rule, {.q_len = kTokens, .kv_len = kTokens, .block = block});
-      expect_same(run("flex", in, mask, {}, at::kFloat), run("eager", in, mask, {}, at::kDouble),
-                  sizes, at::kFloat);
+      expect_same(flex_case("flex", in, mask, {}, at::kFloat),
+                  flex_case("eager", in, mask, {}, at::kDouble), flex_tolerance(sizes, at::kFloat));
     }
   }
 }
@@ -188,20 +142,20 @@ void expect_equal_for_any_number_of_threads(const AttentionInputs& in, const Blo
                                             const AttentionOptions& options) {
   const int threads_before = at::get_num_threads();
   at::set_num_threads(1);
-  const Results one = run("flex", in, mask, options, at::kFloat);
+  const AttentionResults one = flex_case("flex", in, mask, options, at::kFloat);
   for (const int threads : {2, 4, 8}) {
     at::set_num_threads(threads);
-    const Results many = run("flex", in, mask, options, at::kFloat);
-    EXPECT_TRUE(many.out.equal(one.out)) << threads;
-    EXPECT_TRUE(many.lse.equal(one.lse)) << threads;
-    EXPECT_TRUE(many.dq.equal(one.dq)) << threads;
-    EXPECT_TRUE(many.dk.equal(one.dk)) << threads;
-    EXPECT_TRUE(many.dv.equal(one.dv)) << threads;
+    const AttentionResults many = flex_case("flex", in, mask, options, at::kFloat);
+    EXPECT_TRUE(many.out_BTHE.equal(one.out_BTHE)) << threads;
+    EXPECT_TRUE(many.lse_BHT.equal(one.lse_BHT)) << threads;
+    EXPECT_TRUE(many.dq_BTHD.equal(one.dq_BTHD)) << threads;
+    EXPECT_TRUE(many.dk_BSKD.equal(one.dk_BSKD)) << threads;
+    EXPECT_TRUE(many.dv_BSKE.equal(one.dv_BSKE)) << threads;
     if (options.bias_BHTS.defined()) {
-      EXPECT_TRUE(many.d_bias.equal(one.d_bias)) << threads;
+      EXPECT_TRUE(many.d_bias_BHTS.equal(one.d_bias_BHTS)) << threads;
     }
     if (options.sinks_H.defined()) {
-      EXPECT_TRUE(many.d_sinks.equal(one.d_sinks)) << threads;
+      EXPECT_TRUE(many.d_sinks_H.equal(one.d_sinks_H)) << threads;
     }
   }
   at::set_num_threads(threads_before);
@@ -235,11 +189,12 @@ TEST(FlexAttentionTest, HugeScoresGiveNoNaN) {
     AttentionInputs in = random_inputs({.q_len = 40, .kv_len = 40}, at::kFloat);
     in.q_BTHD = in.q_BTHD.detach() * size;
     in.k_BSKD = in.k_BSKD.detach() * size;
-    const Results results = run("flex", in, mask, {}, at::kFloat);
-    for (const at::Tensor& x : {results.out, results.dq, results.dk, results.dv}) {
+    const AttentionResults results = flex_case("flex", in, mask, {}, at::kFloat);
+    for (const at::Tensor& x :
+         {results.out_BTHE, results.dq_BTHD, results.dk_BSKD, results.dv_BSKE}) {
       EXPECT_FALSE(x.isnan().any().item<bool>()) << size;
     }
-    EXPECT_LE(max_abs(results.out), max_abs(in.v_BSKE) * 1.0001);
+    EXPECT_LE(max_abs(results.out_BTHE), max_abs(in.v_BSKE) * 1.0001);
   }
 }
 
@@ -252,13 +207,13 @@ TEST(FlexAttentionTest, DocumentsDoNotLeak) {
   for (const at::Tensor& x : {changed.q_BTHD, changed.k_BSKD, changed.v_BSKE}) {
     x.detach().slice(1, 0, 90).add_(3.0);
   }
-  const at::Tensor whole = run("flex", in, mask, {}, at::kFloat).out.slice(1, 90);
-  EXPECT_TRUE(whole.equal(run("flex", changed, mask, {}, at::kFloat).out.slice(1, 90)));
+  const at::Tensor whole = flex_case("flex", in, mask, {}, at::kFloat).out_BTHE.slice(1, 90);
+  EXPECT_TRUE(whole.equal(flex_case("flex", changed, mask, {}, at::kFloat).out_BTHE.slice(1, 90)));
   const AttentionInputs alone{in.q_BTHD.slice(1, 90), in.k_BSKD.slice(1, 90),
                               in.v_BSKE.slice(1, 90), in.d_out_BTHE.slice(1, 90)};
   const BlockMask causal_mask = create_block_mask(causal(), {.q_len = 110, .kv_len = 110});
-  expect_close(whole, run("flex", alone, causal_mask, {}, at::kFloat).out, 64 * epsilon(at::kFloat),
-               0, "alone");
+  expect_close(whole, flex_case("flex", alone, causal_mask, {}, at::kFloat).out_BTHE,
+               64 * epsilon(at::kFloat), 0, "alone");
 }
 
 // Strided views, as a model that projects q, k and v at once would pass them.
@@ -285,7 +240,7 @@ TEST(FlexAttentionTest, EveryInstructionSetEqualsEager) {
   const AttentionSizes sizes{.q_len = kTokens, .kv_len = kTokens, .head_dim = 40, .value_dim = 24};
   const AttentionInputs in = random_inputs(sizes, at::kFloat);
   const AttentionOptions options{.scale = 0.2, .soft_cap = 3.0, .alibi_slopes_H = at::rand({4})};
-  const Results expected = run("eager", in, mask, options, at::kDouble);
+  const AttentionResults expected = flex_case("eager", in, mask, options, at::kDouble);
   const flex::FlexInputs inputs{.q_BTHD = in.q_BTHD.detach(),
                                 .k_BSKD = in.k_BSKD.detach(),
                                 .v_BSKE = in.v_BSKE.detach(),
@@ -299,14 +254,12 @@ TEST(FlexAttentionTest, EveryInstructionSetEqualsEager) {
     const at::Tensor d_lse = in.d_out_BTHE.select(3, 0).transpose(1, 2);
     const flex::BackwardResult gradients =
         flex::backward(inputs, mask, result, in.d_out_BTHE, d_lse, /*wants_d_bias=*/false, kernels);
-    expect_same({result.out_BTHE,
-                 result.lse_BHT,
-                 gradients.d_q_BTHD,
-                 gradients.d_k_BSKD,
-                 gradients.d_v_BSKE,
-                 {},
-                 {}},
-                expected, sizes, at::kFloat);
+    expect_same({.out_BTHE = result.out_BTHE,
+                 .lse_BHT = result.lse_BHT,
+                 .dq_BTHD = gradients.d_q_BTHD,
+                 .dk_BSKD = gradients.d_k_BSKD,
+                 .dv_BSKE = gradients.d_v_BSKE},
+                expected, flex_tolerance(sizes, at::kFloat));
   }
 }
 

@@ -1,13 +1,24 @@
-// The kinds of masks that every method and balancer is tested with.
+// The kinds of masks, the methods and the balancers that are tested with each other.
 #pragma once
 
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "parallel/context/plan/load_balance.h"
+#include "parallel/context/plan/shard_masks.h"
 #include "tests/parallel/context/plan/packed_documents.h"
 
 namespace tessera::testing {
+
+inline constexpr ContextMethod kContextMethods[] = {ContextMethod::kAllGather, ContextMethod::kRing,
+                                                    ContextMethod::kAllToAll,
+                                                    ContextMethod::kNeededKv};
+
+// Those that take any mask.
+inline constexpr LoadBalancer kLoadBalancers[] = {
+    LoadBalancer::kContiguous, LoadBalancer::kHeadTail, LoadBalancer::kRoundRobin,
+    LoadBalancer::kMinHeap};
 
 inline std::vector<std::pair<std::string, MaskMod>> context_rules(int64_t num_tokens) {
   const at::Tensor ids_T = ids_of({5, 1, num_tokens / 2 - 7, 9, num_tokens / 2 - 8});  // ragged

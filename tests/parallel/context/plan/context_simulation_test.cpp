@@ -26,6 +26,7 @@ using testing::backend;
 using testing::context_rules;
 using testing::expect_close;
 using testing::ids_of;
+using testing::kContextMethods;
 using testing::random_inputs;
 using testing::square_mask;
 
@@ -115,14 +116,11 @@ void expect_equal_to_one_rank(const AttentionInputs& inputs, const BlockMask& ma
   expect_close(many.v_BSKE.grad(), one.v_BSKE.grad(), kTolerance, 0, "dv");
 }
 
-constexpr ContextMethod kMethods[] = {ContextMethod::kAllGather, ContextMethod::kRing,
-                                      ContextMethod::kAllToAll, ContextMethod::kNeededKv};
-
 TEST(ContextCases, Case14RanksTogetherEqualOne) {
   const AttentionInputs inputs = random_inputs({.q_len = 8, .kv_len = 8}, at::kDouble);
   const BlockMask mask = square_mask(causal() & document(ids_of({3, 5})), 8, 2);
   const ShardPlan plan(8, 2, head_tail_lists(4, 2));
-  for (const ContextMethod method : kMethods) {
+  for (const ContextMethod method : kContextMethods) {
     SCOPED_TRACE(to_string(method));
     expect_equal_to_one_rank(inputs, mask, plan, method);
     expect_equal_to_one_rank(inputs, square_mask(causal(), 8, 2), plan, method);
@@ -209,7 +207,7 @@ TEST(ContextSimulationTest, EveryMethodMaskAndBalancer) {
       for (const LoadBalancer balancer : {LoadBalancer::kContiguous, LoadBalancer::kHeadTail,
                                           LoadBalancer::kRoundRobin, LoadBalancer::kMinHeap}) {
         const ShardPlan plan = balance(balancer, work, num_ranks);
-        for (const ContextMethod method : kMethods) {
+        for (const ContextMethod method : kContextMethods) {
           SCOPED_TRACE(name + ", " + to_string(balancer) + ", " + to_string(method) + ", " +
                        std::to_string(num_ranks) + " ranks");
           if (method == ContextMethod::kAllToAll && balancer != LoadBalancer::kContiguous) continue;

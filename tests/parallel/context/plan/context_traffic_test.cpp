@@ -13,10 +13,10 @@ namespace {
 using testing::ids_of;
 using testing::square_mask;
 
-constexpr int64_t kTokens = 96, kBlock = 4;
+constexpr int64_t kRowTokens = 96, kPlanBlock = 4;
 
 BlockMask packed_mask() {
-  return square_mask(causal() & document(ids_of({7, 30, 3, 40, 16})), kTokens, kBlock);
+  return square_mask(causal() & document(ids_of({7, 30, 3, 40, 16})), kRowTokens, kPlanBlock);
 }
 
 // What the sharded masks of all ranks carry.
@@ -36,7 +36,7 @@ KvMoves moves_of_shards(const BlockMask& whole, const ShardPlan& plan, ContextMe
 
 TEST(ContextTraffic, IsWhatShardedMasksCarry) {
   const BlockMask whole = packed_mask();
-  const BlockWork work = block_work({{"global", whole}}, kBlock);
+  const BlockWork work = block_work({{"global", whole}}, kPlanBlock);
   for (const LoadBalancer balancer : {LoadBalancer::kContiguous, LoadBalancer::kHeadTail,
                                       LoadBalancer::kRoundRobin, LoadBalancer::kMinHeap}) {
     const ShardPlan plan = balance(balancer, work, 4);
@@ -50,7 +50,7 @@ TEST(ContextTraffic, IsWhatShardedMasksCarry) {
 
 TEST(ContextTraffic, MethodsMoveLessAndLess) {
   const BlockMask whole = packed_mask();
-  const ShardPlan plan = contiguous_plan(kTokens, kBlock, 4);
+  const ShardPlan plan = contiguous_plan(kRowTokens, kPlanBlock, 4);
   const auto sent = [&](ContextMethod method) {
     int64_t sum = 0;
     for (const int64_t blocks : kv_moves(whole, plan, method).sent) sum += blocks;

@@ -8,6 +8,7 @@
 #include "parallel/context/plan/block_work.h"
 #include "parallel/context/plan/load_balance.h"
 #include "tests/attention/masks/reference_masks.h"
+#include "tests/parallel/context/plan/context_rules.h"
 #include "tests/parallel/context/plan/packed_documents.h"
 #include "tests/support/errors.h"
 
@@ -15,6 +16,7 @@ namespace tessera {
 namespace {
 
 using testing::ids_of;
+using testing::kContextMethods;
 using testing::RandomRules;
 using testing::square_mask;
 using Blocks = std::vector<int64_t>;
@@ -106,9 +108,6 @@ TEST(ContextCases, Case13RoundRobinDocuments) {
   EXPECT_EQ(counts_of(second), (Counts{Blocks(8, 1), {0, 1, 0, 3, 5, 6, 2, 3}}));
 }
 
-constexpr ContextMethod kMethods[] = {ContextMethod::kAllGather, ContextMethod::kRing,
-                                      ContextMethod::kAllToAll, ContextMethod::kNeededKv};
-
 // Any rule, plan, tile size and method.
 TEST(ShardMasksTest, BothRoadsLeadToEqualMasks) {
   constexpr int64_t kRanks[] = {1, 2, 3, 4};
@@ -130,7 +129,7 @@ TEST(ShardMasksTest, BothRoadsLeadToEqualMasks) {
         balance(seed % 2 == 0 ? LoadBalancer::kMinHeap : LoadBalancer::kRoundRobin,
                 block_work({{"mask", whole}}, kBlock), num_ranks);
     const BlockLists needed = needed_kv_by_rank(whole, plan);
-    for (const ContextMethod method : kMethods) {
+    for (const ContextMethod method : kContextMethods) {
       for (int64_t rank = 0; rank < num_ranks; ++rank) {
         const auto gather = [&](const Blocks& mine) {
           EXPECT_EQ(mine, needed[rank]);
@@ -149,7 +148,7 @@ TEST(ShardMasksTest, StepsHoldEveryPairOfTheRowsOnce) {
     RandomRules random(seed, 96);
     const BlockMask whole = square_mask(random.rule(1, 2).rule, 96, 4);
     const ShardPlan plan = min_heap_plan(block_work({{"mask", whole}}, 8), 4);
-    for (const ContextMethod method : kMethods) {
+    for (const ContextMethod method : kContextMethods) {
       if (method == ContextMethod::kAllToAll) continue;
       int64_t pairs = 0;
       for (int64_t rank = 0; rank < 4; ++rank) {
@@ -221,7 +220,8 @@ TEST(ShardMasksTest, RefusesWhatDoesNotFit) {
 }
 
 TEST(ShardMasksTest, MethodNamesAreReadAndWritten) {
-  for (const ContextMethod method : kMethods) EXPECT_EQ(context_method(to_string(method)), method);
+  for (const ContextMethod method : kContextMethods)
+    EXPECT_EQ(context_method(to_string(method)), method);
   EXPECT_ERROR(context_method("ulysses"), "\"ulysses\"", "all_gather, ring, all_to_all, needed_kv");
 }
 
