@@ -1,7 +1,7 @@
-// The oracle among the backends: the formulas of attention.h, one line each, on T x S tensors.
-// Computes in float64 for float64 inputs and in float32 otherwise.
+// The oracle among the backends: the formulas of attention.h, one line each, on T x S tensors. It
+// computes in float64 for float64 inputs and in float32 otherwise.
 //
-// Rows that may attend to nothing: the maximum, the sum and the logarithm are replaced by finite
+// In rows that may attend to nothing, the maximum, the sum and the logarithm are replaced by finite
 // numbers *before* a function with an infinite slope sees them, so that autograd multiplies zeros
 // by finite numbers only.
 //

@@ -1,9 +1,9 @@
 // LibTorch's scaled_dot_product_attention as a backend.
 //
-// Its CPU flash kernel takes strided views, heads in groups and an additive mask in q's dtype (one
-// [1 or B, 1 or H] mask for all layers: BlockMask makes it once), gives 0 and gradient 0 for rows
-// without a key, and writes its output in [B, T, H, E] order. Value head dims other than D and
-// biases with a gradient take LibTorch's unfused path, which treats empty rows alike; the tests
+// LibTorch's CPU flash kernel takes strided views, heads in groups and an additive mask in q's
+// dtype (one [1 or B, 1 or H] mask for all layers: BlockMask makes it once), gives 0 and gradient 0
+// for rows without a key, and writes its output in [B, T, H, E] order. Value head dims other than D
+// and biases with a gradient take LibTorch's unfused path, which treats empty rows alike; the tests
 // check both.
 //
 // Shape legend: as in attention.h.

@@ -26,7 +26,7 @@ uint64_t leading_bits(int64_t count, int64_t word_index) {
   return bits <= 0 ? 0 : (uint64_t{1} << bits) - 1;
 }
 
-// Bits of rows and keys that do not exist are zero.
+// Checks that the bits of rows and keys that do not exist are zero.
 void check_padding(const BlockMaskData& data, int64_t row, const BlockRun& run, int64_t num_queries,
                    int64_t num_keys) {
   const uint64_t* words = tile_words(data, run.tile);
@@ -40,7 +40,7 @@ void check_padding(const BlockMaskData& data, int64_t row, const BlockRun& run, 
   }
 }
 
-// Invariants of the tile of one partial run.
+// Checks the invariants of the tile of one partial run.
 void check_tile(const BlockMaskData& data, int64_t row, const BlockRun& run) {
   const MaskShape& shape = data.shape;
   const int64_t num_queries =

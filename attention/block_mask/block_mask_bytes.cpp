@@ -14,7 +14,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 static_assert(sizeof(BlockRun) == 3 * sizeof(int32_t));
 
-// By whose tokens the mask is over.
+// The first bytes of a text, which say whose tokens the mask is over (MaskSequence).
 constexpr std::string_view kRowMagic = "TSMASK1\n";
 constexpr std::string_view kOwnMagic = "TSOWN01\n";
 static_assert(kRowMagic.size() == kOwnMagic.size());

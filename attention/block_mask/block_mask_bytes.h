@@ -1,8 +1,13 @@
 // Block masks as bytes, to send to another rank or keep in a file.
 //
-// Little-endian: "TSMASK1\n" (of a mask over a sequence of a model's own: "TSOWN01\n"), then as
-// int64 batch, heads, q_len, kv_len, block.q, block.kv and the numbers of rows, runs and tile
-// words, then row_offsets (int32), runs (3 x int32 each) and tile_bits (uint64).
+// The format is little-endian and has no padding:
+//
+//   8 bytes            "TSMASK1\n"; "TSOWN01\n" for a mask with MaskSequence::kOwn
+//   9 x int64          batch, heads, q_len, kv_len, block.q, block.kv,
+//                      and the numbers of row offsets, runs and tile words
+//   int32 each         row_offsets
+//   3 x int32 each     runs: begin, end, tile
+//   uint64 each        tile_bits
 #pragma once
 
 #include <cstddef>
@@ -13,10 +18,12 @@
 
 namespace tessera {
 
+// Throws c10::Error for a mask that carries a plan.
 std::string to_bytes(const BlockMask& mask);
 
-// Throws c10::Error that names what is wrong: no mask at all, a truncated or too long text, or the
-// first invariant of BlockMask that does not hold (unsorted or overlapping runs, ...).
+// The mask that to_bytes wrote; the two are equal. Throws c10::Error that names what is wrong: no
+// mask at all, a truncated or too long text, or the first invariant of BlockMask that does not hold
+// (unsorted or overlapping runs, ...).
 BlockMask block_mask_from_bytes(std::string_view bytes);
 
 }  // namespace tessera

@@ -14,7 +14,7 @@ namespace tessera {
 
 namespace {
 
-// Words of one row of a bit tile -> elements.
+// Writes the elements of one row of a bit tile from its words.
 template <typename T>
 void expand_bits(const uint64_t* words, int64_t num_keys, T allowed, T masked, T* out) {
   for (int64_t begin = 0; begin < num_keys; begin += 64) {

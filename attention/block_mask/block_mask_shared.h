@@ -1,5 +1,7 @@
-// What the copies of a BlockMask share: its arrays, and what is derived from them once. Internal to
-// attention/.
+// The state that the copies of a BlockMask share (its arrays, and what is derived from them once),
+// and the index arithmetic of its arrays. Internal to attention/.
+//
+// Functions here that say nothing of errors do not check their arguments.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,7 +25,7 @@ struct TransposedRuns {
 struct BlockMask::Shared {
   explicit Shared(BlockMaskData mask_data) : data(std::move(mask_data)) {}
 
-  // A mask of arrays that are right by construction: no check.
+  // Makes a mask of arrays that are right by construction, without a check.
   static BlockMask trusted(BlockMaskData data) {
     return BlockMask(std::make_shared<Shared>(std::move(data)));
   }
@@ -36,11 +38,13 @@ struct BlockMask::Shared {
   std::vector<at::Tensor> square_forms;  // dense and additive forms, told apart by dtype and device
 };
 
-// What the bits of a tile say of its in-range pairs. Exact; bits out of range must be zero.
+// Says whether all, none or some of the in-range pairs of a tile are set. The answer is exact. Bits
+// out of range must be zero.
 TileVerdict tile_verdict(const uint64_t* words, int64_t words_per_row, int64_t num_queries,
                          int64_t num_keys);
 
-// Throws c10::Error that names the first size that is not in 1 to 2^31 - 1.
+// Throws c10::Error that names the first size that is not in 1 to 2^31 - 1, or when the shape has
+// 2^63 pairs or more.
 void check_mask_shape(const MaskShape& shape);
 
 // Throws c10::Error unless the rule is defined for the batch, heads and tokens of the shape.
@@ -54,7 +58,7 @@ inline int64_t tile_group(const MaskShape& shape, int64_t b, int64_t h) {
   return (shape.batch == 1 ? 0 : b) * shape.heads + (shape.heads == 1 ? 0 : h);
 }
 
-// Row of tiles in BlockMaskData::row_offsets.
+// Index of a row of tiles in BlockMaskData::row_offsets.
 inline int64_t tile_row(const BlockMaskData& data, int64_t b, int64_t h, int64_t q_block) {
   return tile_group(data.shape, b, h) * data.num_q_blocks() + q_block;
 }
@@ -82,8 +86,8 @@ inline TokenRange block_tokens(int64_t block, int64_t block_size, int64_t length
   return {block * block_size, std::min((block + 1) * block_size, length)};
 }
 
-// Throws c10::Error unless blocks are in range, distinct, in order if `ascending`, and a last block
-// that `length` cuts short comes last.
+// Throws c10::Error unless there is a block, all are in range, distinct and (if `ascending`) in
+// order, and a block that `length` cuts short comes last.
 void check_blocks(const char* caller, const std::vector<int64_t>& blocks, int64_t block_size,
                   int64_t length, bool ascending);
 

@@ -11,7 +11,7 @@ namespace tessera {
 
 namespace {
 
-// Tiles that a part takes over, in order of first use.
+// The tiles that a part takes over, in order of first use.
 class TileCopies {
  public:
   explicit TileCopies(const BlockMaskData& source)
@@ -60,7 +60,7 @@ BlockMask batch_slice(const BlockMaskData& data, int64_t begin, int64_t end) {
   return writer.finish(tiles.take_bits());
 }
 
-// Bits of a tile cut to its first rows and keys, in `cut`.
+// Sets `cut` to the bits of a tile cut to its first rows and keys.
 void cut_tile(const BlockMaskData& data, int32_t tile, int64_t num_queries, int64_t num_keys,
               std::vector<uint64_t>& cut) {
   const int64_t words = data.words_per_row();

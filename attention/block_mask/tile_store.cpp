@@ -12,11 +12,11 @@ namespace tessera {
 
 namespace {
 
-// Numbers of a key: sizes of the rectangle, then six per band.
+// A key is a list of numbers: the two sizes of the rectangle, then six numbers per band.
 constexpr size_t kSizes = 2;
 constexpr size_t kNumbersPerBand = 6;
 
-// Two numbers at a time; a key always has an even count of them.
+// Hashes two numbers at a time; a key always has an even count of numbers.
 uint64_t hash_key(const std::vector<int32_t>& key) {
   uint64_t hash = 1;
   for (size_t i = 0; i < key.size(); i += 2) {
@@ -28,7 +28,7 @@ uint64_t hash_key(const std::vector<int32_t>& key) {
   return hash;
 }
 
-// Four lanes, so that the multiplications overlap.
+// Hashes in four lanes, so that the multiplications overlap.
 size_t hash_words(const uint64_t* words, int64_t count) {
   size_t lanes[4] = {1, 2, 3, 4};
   int64_t i = 0;
@@ -82,8 +82,8 @@ int32_t TileStore::add_bits(const uint64_t* words, int64_t num_queries, int64_t 
   return keep_last_tile(num_queries, num_keys);
 }
 
-// The bands in the coordinates of the tile. A diagonal a block or more away constrains nothing or
-// everything, wherever exactly it is; a bound outside the tile likewise.
+// Sets key_ to the bands in the coordinates of the tile. A diagonal a block or more away constrains
+// nothing or everything, wherever exactly it is, so it is clamped; so is a bound outside the tile.
 void TileStore::set_key(c10::ArrayRef<const Band*> bands, TokenRange queries, TokenRange keys) {
   key_.resize(kSizes + kNumbersPerBand * bands.size());
   int32_t* number = key_.data();
@@ -129,7 +129,7 @@ void TileStore::grow_table() {
   }
 }
 
-// kWords: words of a row of tiles when known at compile time (2 is the default block), else 0.
+// kWords: the words of a row of a tile when known at compile time (2 is the default block), else 0.
 template <int kWords>
 void TileStore::write_band(const int32_t* number, uint64_t* words) const {
   const int64_t words_per_row = kWords != 0 ? kWords : words_per_row_;

@@ -1,5 +1,5 @@
 // TileSweep: cuts the bands of a rule into stretches of tiles, one row of tiles after another.
-// Internal to attention/.
+// Internal to attention/block_mask/.
 #pragma once
 
 #include <c10/util/ArrayRef.h>
@@ -17,7 +17,7 @@ struct TileStretch {
   int32_t begin = 0;
   int32_t end = 0;
   bool full = false;
-  c10::ArrayRef<const Band*> bands{};  // that touch it; valid until the next row
+  c10::ArrayRef<const Band*> bands{};  // the bands that touch it; valid until the next row
 };
 
 class TileSweep {
@@ -25,8 +25,9 @@ class TileSweep {
   // Bands of one batch row and head, in any order; they may overlap.
   TileSweep(const MaskShape& shape, std::vector<Band> bands);
 
-  // The stretches of a row of tiles, which must come after those asked for before; ascending and
-  // disjoint, tiles in none are empty. Bands are cut to the row's queries.
+  // The stretches of a row of tiles, ascending and disjoint; tiles in no stretch are empty. Rows
+  // must be asked for in ascending order. The bands of a stretch are cut to the row's queries. The
+  // result is valid until the next call.
   const std::vector<TileStretch>& row(int64_t q_block);
 
   // In-range queries of the row that was asked for last.
@@ -41,7 +42,7 @@ class TileSweep {
     const Band* band = nullptr;
   };
 
-  static constexpr size_t kMaxSpans = 3;  // of one band
+  static constexpr size_t kMaxSpans = 3;  // spans of one band in one row of tiles
 
   void cut_bands();
   int cut_band(const Band& band, Span* spans) const;
@@ -51,14 +52,14 @@ class TileSweep {
   MaskShape shape_;
   std::vector<Band> bands_;
   size_t next_band_ = 0;
-  std::vector<const Band*> active_;  // that may meet the row
+  std::vector<const Band*> active_;  // bands that may meet the row
 
-  // Of the current row.
+  // State of the current row of tiles.
   TokenRange queries_;
   std::vector<Band> row_bands_;
   std::vector<Span> spans_;
   std::vector<Span> open_;
-  std::vector<const Band*> stretch_bands_;  // of all stretches, one after another
+  std::vector<const Band*> stretch_bands_;  // the bands of all stretches, one after another
   std::vector<TileStretch> stretches_;
 };
 

@@ -12,13 +12,14 @@ namespace tessera {
 
 namespace {
 
-// Tiles of one class: a table of counts and a table of indices, by rows or by columns.
+// The tiles of one class (partial or full): a table of counts and a table of indices, by rows or by
+// columns.
 struct Table {
   at::Tensor num;
   at::Tensor indices;
 };
 
-// present: [groups * rows][columns].
+// The table of the tiles that are present. present is [groups * rows][columns].
 Table table_of(const std::vector<std::vector<bool>>& present, const MaskShape& shape,
                int64_t num_rows, int64_t num_columns) {
   Table table;
@@ -52,7 +53,7 @@ std::vector<std::vector<bool>> transposed(const std::vector<std::vector<bool>>& 
   return columns;
 }
 
-// The in-range columns of one row of a table, checked. `name` is the field's.
+// The columns of one row of a table, checked to be in range. `name` is the field's, for messages.
 std::vector<int32_t> read_row(const char* name, const Table& table, int64_t row,
                               int64_t num_columns) {
   const int32_t count = table.num.const_data_ptr<int32_t>()[row];

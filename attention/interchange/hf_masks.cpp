@@ -43,7 +43,7 @@ at::Tensor fitted(const at::Tensor& tensor_BT, int64_t num_tokens, int64_t value
   return at::constant_pad_nd(tensor_BT, {0, num_tokens - tensor_BT.size(1)}, value);
 }
 
-// A builder's inputs, checked and as wide as the tokens that its mask speaks of.
+// The inputs of a builder, checked and made as wide as the tokens that its mask speaks of.
 class Composer {
  public:
   Composer(const char* caller, const MaskInputs& inputs)
@@ -61,15 +61,16 @@ class Composer {
     if (inputs.block_sequence_ids_BT.defined()) set_blocks();
   }
 
-  // Chunks that start after the left padding, and in each document where documents are given: there
-  // build() sees to it.
+  // The rule of chunks that start after the left padding. Where documents are given, chunks start
+  // in each document, which build() sees to.
   MaskMod chunks(int64_t size) const {
     const MaskMod rule = tessera::chunked(size);
     const bool shifted = left_padding_BT_.defined() && !document_ids_BT_.defined();
     return shifted ? per_document(rule, left_padding_BT_.to(at::kLong)) : rule;
   }
 
-  // `limit` comes after the blocks.
+  // Builds the mask of the pattern with the inputs' rules. `limit`, if any, is and'ed on after the
+  // blocks.
   BlockMask build(const MaskMod& pattern, const std::optional<MaskMod>& limit,
                   const CreateMaskFn& create_mask_fn) const {
     TORCH_CHECK(create_mask_fn, caller_, ": create_mask_fn: got no function");
@@ -181,8 +182,8 @@ struct LayerType {
   bool is_recurrent = false;
 };
 
-// LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING of masking_utils and the older names of
-// configuration_utils, but hybrid_sliding keeps its window, which the mapping drops.
+// The names of LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING in transformers.masking_utils and the older
+// names of configuration_utils. hybrid_sliding keeps its window here, which the mapping drops.
 constexpr LayerType kLayerTypes[] = {
     {"full_attention", LayerPattern::kFull},
     {"sliding_attention", LayerPattern::kSliding},
@@ -211,7 +212,8 @@ const LayerType& layer_type(const std::string& name) {
       Error, c10::str("layer type: got \"", name, "\", expected one of: ", c10::Join(", ", names)));
 }
 
-// `config` with the layer's own size, and `inputs` with the sizes of its cache.
+// The mask of one layer, from `config` with the layer's own size and `inputs` with the sizes of its
+// cache.
 BlockMask layer_mask(MaskConfig config, const LayerMaskRule& layer, MaskInputs inputs,
                      const std::optional<CacheState>& cache, const CreateMaskFn& create_mask_fn) {
   const LayerPattern pattern = layer_type(layer.type).pattern;

@@ -58,7 +58,7 @@ std::optional<std::vector<TokenRange>> key_ranges(const BlockMaskData& data, int
   return ranges;
 }
 
-// Tokens between which no pair crosses: ends of the smallest possible documents.
+// The ends of the smallest possible documents. No pair crosses an end.
 std::vector<int64_t> document_ends(const std::vector<TokenRange>& keys) {
   const auto num_tokens = static_cast<int64_t>(keys.size());
   std::vector<int64_t> ends;
@@ -74,8 +74,8 @@ std::vector<int64_t> document_ends(const std::vector<TokenRange>& keys) {
   return ends;
 }
 
-// What the queries of one batch row say of the window: how far they reach, and whether a side was
-// ever cut by the window and not by the document.
+// The window as queries show it: how far they reach, in tokens, and whether a side is ever cut by
+// the window and not by the document.
 struct Reach {
   int64_t left = 0;
   int64_t right = 0;

@@ -38,8 +38,8 @@ DocumentStarts document_starts(const int64_t* ids, int64_t num_tokens, int64_t r
   return starts;
 }
 
-// The documents of every batch row. Keeps where they start, not their ids: rules that allow the
-// same pairs are equal.
+// The documents of every batch row. The class keeps where documents start, not their ids, so that
+// rules that allow the same pairs are equal.
 class Documents {
  public:
   explicit Documents(const at::Tensor& ids_BT) {

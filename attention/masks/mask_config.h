@@ -1,4 +1,6 @@
-// MaskConfig: what a model's configuration says of its masks, in Hugging Face's terms.
+// MaskConfig: the fields of a model's configuration that decide its masks, named as in Hugging
+// Face's config.json. The builders of attention/interchange/hf_masks.h and the mask forms of
+// attention/registry/mask_registry.h read it, and check what they use of it.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +12,9 @@ namespace tessera {
 
 struct MaskConfig {
   bool is_causal = true;
-  std::optional<int64_t> sliding_window{};        // W of config.json: a causal query sees W keys
-  std::optional<int64_t> attention_chunk_size{};  // C of config.json
-  std::vector<std::string> layer_types{};         // "full_attention", "sliding_attention", ...
+  std::optional<int64_t> sliding_window{};        // W tokens: a causal query sees W keys
+  std::optional<int64_t> attention_chunk_size{};  // C tokens
+  std::vector<std::string> layer_types{};         // by layer: "full_attention", ...; may be empty
 };
 
 }  // namespace tessera

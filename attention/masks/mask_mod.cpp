@@ -23,7 +23,7 @@ void check_covered(const MaskMod& rule, const char* what, TokenRange range, Toke
               covered.end - 1, ", which its tensors cover");
 }
 
-// The ranges of set bits, as keys that begin at `begin`.
+// The ranges of set bits, as keys: bit i is key keys.begin + i.
 RangeSet ranges_of_bits(const std::vector<uint64_t>& words, TokenRange keys) {
   RangeSet ranges;
   for (int64_t i = 0; i < keys.size(); ++i) {

@@ -17,8 +17,8 @@ namespace tessera {
 // How tightly a node's printed form binds.
 enum class MaskPrecedence { kOr, kAnd, kNot, kLeaf };
 
-// Which bands an opaque rule gives: pairs that are surely allowed, or all that may be. A rule that
-// is not opaque has the same for both.
+// The bound that an opaque rule's bands give: pairs that are surely allowed, or all that may be. A
+// rule that is not opaque has the same bands for both.
 enum class MaskBound { kCertain, kPossible };
 
 inline MaskBound opposite(MaskBound bound) {
@@ -36,18 +36,18 @@ class MaskNode {
   virtual bool allows(int64_t b, int64_t h, int64_t q, int64_t kv) const = 0;
 
   // Appends tight bands whose union is this rule (or the asked bound of an opaque one) within the
-  // tight band `within`. They may overlap.
+  // tight band `within`. The bands may overlap.
   virtual void bands(int64_t b, int64_t h, const Band& within, MaskBound bound,
                      std::vector<Band>& out) const = 0;
 
-  // Overwrites bits 0 to keys.size() of `bits` with the allowed keys of query q; the rest of the
-  // last word becomes zero.
+  // Overwrites bits 0 to keys.size() - 1 of `bits` with the allowed keys of query q; the rest of
+  // the last word becomes zero. The default asks for bands, so an opaque node must override it.
   virtual void fill_row(int64_t b, int64_t h, int64_t q, TokenRange keys, uint64_t* bits) const;
 
   // Whether a mask_fn is somewhere in this rule.
   virtual bool opaque() const { return false; }
 
-  // As in MaskMod.
+  // The answers of MaskMod's functions of these names.
   virtual int64_t batch_size() const { return 1; }
   virtual int64_t num_heads() const { return 1; }
   virtual TokenRange covered_queries() const { return kAllTokens; }
@@ -63,7 +63,7 @@ class MaskNode {
 
 inline int64_t num_words(int64_t num_bits) { return (num_bits + 63) / 64; }
 
-// Sets bits [begin, end).
+// Sets bits [begin, end) of `words`, 64 a word, lowest bit first. begin < end.
 void set_bits(uint64_t* words, int64_t begin, int64_t end);
 
 inline size_t hash_combine(size_t seed, size_t value) {

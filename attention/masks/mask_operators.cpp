@@ -11,7 +11,8 @@ namespace tessera {
 
 namespace {
 
-// A rule for B batch rows goes with rules for one row or for B; likewise heads.
+// The batch rows (or heads) of a rule made of rules. A rule for B batch rows goes with rules for
+// one row or for B; the same holds for heads.
 int64_t common_size(const std::vector<MaskMod>& rules, const char* what,
                     int64_t (MaskMod::*size_of)() const) {
   int64_t size = 1;
@@ -37,7 +38,7 @@ std::string parenthesised(const MaskMod& rule, MaskPrecedence outer) {
   return rule.node().precedence() < outer ? "(" + text + ")" : text;
 }
 
-// What `and` and `or` share: an ordered list of rules that keeps no nested node of its own kind.
+// The base of AndNode and OrNode: an ordered list of rules without a nested node of its own kind.
 class ListNode : public MaskNode {
  public:
   explicit ListNode(std::vector<MaskMod> rules)
@@ -94,8 +95,8 @@ class ListNode : public MaskNode {
   bool opaque_;
 };
 
-// Rules that overlap give one band over and over, in products of "or"s more often than there are
-// atoms; a list of some length is worth a look.
+// Drops equal bands from a long list. Rules that overlap give the same band over and over, and an
+// "and" of several "or"s multiplies the repetitions; a short list is not worth the sorting.
 void drop_repeated(std::vector<Band>& bands) {
   constexpr size_t kFew = 64;
   if (bands.size() <= kFew) return;

@@ -92,7 +92,8 @@ void check_options(const AttentionOptions& options, const at::Tensor& q_BTHD, in
                q_BTHD);
 }
 
-// "eager" or "flex", of those that take the same masks.
+// Names the registered backends that can do the call on masks of the same form, for messages:
+// use "eager" or "flex".
 std::string backends_that_can(const AttentionBinding& binding, const AttentionRequest& request) {
   std::string names;
   for (const auto& other : binding.registered) {

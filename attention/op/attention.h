@@ -1,17 +1,25 @@
-// The attention entry point: typed inputs, typed options, and the operator a layer owns.
+// The attention entry point: typed inputs, typed options, and the operator that a layer owns.
 //
 //   AttentionOp attend = registry.make("sdpa");
-//   AttentionOutput out = attend(q_BTHD, k_BSKD, v_BSKD, masks.at("global"), {.scale = 0.125});
+//   AttentionOutput out = attend(q_BTHD, k_BSKD, v_BSKE, masks.at("global"), {.scale = 0.125});
 //
-// Score pipeline, the same in every backend:
-//   s = scale * q.k ;  s = soft_cap * tanh(s / soft_cap) ;  s += bias + slope_h * (kv - q) ;  s =
-//   -inf where masked out = sum_j exp(s_j - logaddexp(lse, sink_h)) v_j ;  lse = logsumexp_j(s_j),
-//   natural log, without the sink
-// Query head h reads key/value head h / (H / K). A query that may attend to nothing has out = 0,
-// lse = -inf and gradient 0 in every backend.
+// Every backend computes the following for query q and its keys j; a step whose option is not set
+// is left out:
 //
-// Shape legend: B batch, T query tokens, S key tokens, H query heads, K key/value heads (H % K ==
-// 0), D head dim, E value head dim.
+//   s_j  = scale * (q . k_j)
+//   s_j  = soft_cap * tanh(s_j / soft_cap)
+//   s_j += bias_j + slope_h * (j - q)
+//   s_j  = -inf                                 where the mask does not allow the pair
+//   lse  = log sum_j exp(s_j)                   natural logarithm, without the sink
+//   w_j  = exp(s_j - logaddexp(lse, sink_h))    exp(s_j - lse) without sinks
+//   out  = sum_j w_j v_j
+//
+// In the ALiBi term, j and q are rows of the call's own k and q. Query head h reads key/value head
+// h / (H / K). A query that may attend to nothing has out = 0, lse = -inf and gradient 0 in every
+// backend.
+//
+// Shape legend: B batch, T query tokens, S key tokens, H query heads, K key/value heads
+// (H % K == 0), D head dim of q and k, E head dim of v.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -30,24 +38,25 @@
 namespace tessera {
 
 struct AttentionOptions {
-  std::optional<double> scale{};  // default 1 / sqrt(D)
-  std::optional<double> soft_cap{};
+  std::optional<double> scale{};     // finite; default 1 / sqrt(D)
+  std::optional<double> soft_cap{};  // positive and finite
 
-  // Undefined tensors are options that are not used. All three are differentiable in a backend that
-  // supports them.
+  // Undefined tensors are options that are not used; others are of any floating point type and on
+  // the device of q. Which gradients a backend gives is said by its capabilities (capabilities.h).
   at::Tensor sinks_H{};         // learned logits that take part in the softmax only
   at::Tensor bias_BHTS{};       // added to the scores; each dimension may be 1
   at::Tensor alibi_slopes_H{};  // by query head
 
-  bool return_lse = false;
-  bool return_weights = false;
+  bool return_lse = false;      // fills AttentionOutput::lse_BHT
+  bool return_weights = false;  // fills AttentionOutput::weights_BHTS
 
-  // What else a registered function takes, by the names of its signature. They become the struct
-  // that it declares, on top of the arguments the op was made with.
+  // Further arguments of a registered function, by the names of its signature. AttentionOp binds
+  // them to the struct that the function declares, on top of the arguments the op was made with.
   AttentionArgs args{};
   std::any typed_args{};  // set by AttentionOp
 
-  // For the function: its struct. Throws c10::Error when it declared another one, or none.
+  // The backend's struct of arguments, for the backend's function to read. Throws c10::Error when
+  // the backend declared another struct, or none.
   template <typename Struct>
   const Struct& typed() const {
     const auto* args_struct = std::any_cast<Struct>(&typed_args);
@@ -60,42 +69,49 @@ struct AttentionOptions {
 struct AttentionOutput {
   at::Tensor out_BTHE{};  // dtype of q
 
-  // float32 (float64 for float64 inputs), differentiable; only with return_lse / return_weights.
+  // float32 (float64 for float64 inputs), differentiable; undefined unless return_lse or
+  // return_weights asked for them. Rows of weights sum to less than 1 where there are sinks.
   at::Tensor lse_BHT{};
   at::Tensor weights_BHTS{};
 
-  // Which of a backend's kernels ran, for logs; text that lives as long as the program.
+  // The name of the backend's kernel that ran, for logs; it may be empty. The text lives as long as
+  // the program.
   std::string_view kernel{};
 };
 
+// A backend's function. AttentionOp calls it after the checks that AttentionOp::operator() lists.
 using AttentionFn = std::function<AttentionOutput(
     const at::Tensor& q_BTHD, const at::Tensor& k_BSKD, const at::Tensor& v_BSKE,
     const BlockMask& mask, const AttentionOptions& options)>;
 
 struct AttentionBinding;  // registry.h
 
-// A backend ready to be called: what a layer owns as its `inner_attention`. Copies share one
-// binding.
+// A backend that is ready to be called, such as a layer owns as its `inner_attention`. Copies share
+// one binding.
 class AttentionOp {
  public:
-  // Made by AttentionRegistry::make.
+  // Takes the binding of a registered backend; AttentionRegistry::make is the way to get one.
   explicit AttentionOp(std::shared_ptr<const AttentionBinding> binding);
 
-  // A function outside of any registry, such as a wrapper around another op: it may be asked for
-  // everything and refuses for itself.
+  // Wraps a function outside of any registry, such as one around another op: it may be asked for
+  // every option and refuses what it cannot do by itself. Throws c10::Error without a function.
   //
-  // plan_kind: of the plans that the function reads (MaskPlan::kind), for operators that fetch keys
-  // from elsewhere; such a function checks the mask's lengths itself.
+  // plan_kind: the kind of plan that masks must carry (MaskPlan::kind), for a function that fetches
+  // keys from elsewhere. Such a function checks the mask's batch, heads and lengths itself. When it
+  // is empty, masks must have no plan.
   AttentionOp(std::string name, AttentionFn function, std::string plan_kind = "");
 
   const std::string& name() const;
-  const std::string& mask_form() const;  // how the masks it is given must be built
+  const std::string& mask_form() const;  // the form (mask_registry.h) that its masks are built in
 
-  // Throws c10::Error, with the shapes got and expected, when inputs and mask do not fit together:
-  // ranks, head counts, mask batch / heads neither 1 nor equal, mask lengths different from T and
-  // S, mixed dtypes or devices; also when the mask carries a plan that is not of plan_kind, or no
-  // plan where there must be one. Throws, naming backend, option, reason and the backends that
-  // could, when this one cannot do the call.
+  // Throws c10::Error, with what it got and expected, when
+  //   - q, k and v do not fit together: ranks, batch, lengths, head counts, head dims, dtype
+  //     (one floating point type for all), device;
+  //   - the mask does not fit: batch or heads neither 1 nor equal to B and H, lengths other than T
+  //     and S, a plan that is not of plan_kind, or no plan where plan_kind asks for one;
+  //   - an option has a wrong shape, dtype, device or value, or `args` a wrong name or type;
+  //   - the backend cannot do the call: the message names backend, option, reason and the
+  //     registered backends that can.
   AttentionOutput operator()(const at::Tensor& q_BTHD, const at::Tensor& k_BSKD,
                              const at::Tensor& v_BSKE, const BlockMask& mask,
                              const AttentionOptions& options = {}) const;

@@ -9,7 +9,7 @@ namespace tessera {
 
 namespace {
 
-// In the order of AttentionValue's alternatives.
+// Names of AttentionValue's alternatives for messages, in their order.
 constexpr const char* kTypeNames[] = {"true or false", "an integer", "a number", "a word",
                                       "a tensor"};
 

@@ -2,7 +2,8 @@
 //
 // A backend declares a struct with defaults and names its members. Arguments by name, from a
 // configuration ("band(temperature=0.5)") or from a forward (ForwardInputs::attention_args), reach
-// the function as that struct. Unknown names and wrong types are refused before it is called.
+// the backend's function as that struct. Unknown names and wrong types are refused with c10::Error
+// before the function is called.
 //
 //   struct BandArgs { double temperature = 1.0; int64_t width = 8; };
 //   registry.add({.name = "band", .function = band_attention,
@@ -24,17 +25,18 @@
 
 namespace tessera {
 
-// A tensor cannot be written in a configuration: it comes from a forward.
+// The value of one argument. A tensor cannot be written in a configuration: it comes from a
+// forward.
 using AttentionValue = std::variant<bool, int64_t, double, std::string, at::Tensor>;
 
-// In the order given; of two with one name the later one counts.
+// Arguments by name, in the order given; where a name stands twice, the later value counts.
 using AttentionArgs = std::vector<std::pair<std::string, AttentionValue>>;
 
-// "temperature=0.5, width=8"; a tensor as its type and shape.
+// Text for messages: "temperature=0.5, width=8". A tensor is printed as its dtype and shape.
 std::string to_string(const AttentionArgs& args);
 std::string to_string(const AttentionValue& value);
 
-// One member of a backend's struct.
+// One member of a backend's struct: the name by which arguments set it, and where it is.
 template <typename Struct>
 struct AttentionParameter {
   std::string name;
@@ -43,25 +45,27 @@ struct AttentionParameter {
       member;
 };
 
+// The arguments that a backend's function takes: their names, types and defaults.
 class AttentionSignature {
  public:
-  // Takes no arguments.
+  // The signature of a function that takes no arguments.
   AttentionSignature() = default;
 
-  // Throws c10::Error when a name is no word or stands twice.
+  // The signature of a function that reads a Struct; the values of `Struct{}` are the defaults.
+  // Throws c10::Error when a name is not a word of letters, digits and "_", or stands twice.
   template <typename Struct>
   static AttentionSignature of(std::vector<AttentionParameter<Struct>> parameters);
 
   // Names with their defaults, which also say the types.
   const AttentionArgs& defaults() const { return defaults_; }
 
-  // The struct: defaults, then `args` in order; an integer also serves where a number is expected.
-  // Nothing when the signature takes no arguments. `backend` is for messages. Throws c10::Error
-  // that names the argument and lists those there are, or the type that is expected.
+  // Returns the struct: the defaults, overwritten by `args` in order. An integer also serves where
+  // a double is expected. The result is empty when the signature takes no arguments. Throws
+  // c10::Error that names `backend`, the argument, and the names there are or the expected type.
   std::any bind(const AttentionArgs& args, const std::string& backend) const;
 
  private:
-  // Of one member of a struct, by its index.
+  // Read and write the member of a struct that has the given index.
   using Read = std::function<AttentionValue(const std::any& from, size_t index)>;
   using Assign = std::function<void(std::any& to, size_t index, const AttentionValue& value)>;
   AttentionSignature(const std::vector<std::string>& names, std::any default_struct,

@@ -1,8 +1,8 @@
-// Tells once of every kernel and shape that attention runs with: this folder knows no logger, so
-// whoever has one gives a callback.
+// AttentionWatch: calls back once for every kernel and shape that attention runs with. This folder
+// knows no logger, so whoever has one gives a callback.
 //
 //   registry.set_watch(std::make_shared<AttentionWatch>(
-//       [log](const AttentionUse& use) { log.info(to_string(use)); }));
+//       [](const AttentionUse& use) { std::cout << to_string(use) << "\n"; }));
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +16,8 @@
 
 namespace tessera {
 
+// One way in which attention ran: sizes are those of q [B, T, H, D], k [B, S, K, D] and
+// v [B, S, K, E], dtype is that of all three.
 struct AttentionUse {
   std::string backend;
   std::string kernel;  // which of the backend's kernels ran; may be empty
@@ -27,15 +29,18 @@ struct AttentionUse {
   auto operator<=>(const AttentionUse&) const = default;
 };
 
-// "attention: flex (block-sparse, avx2) for q [8, 512, 16, 16], k and v [8, 512, 4, 16], Float"
+// One line for logs:
+// "attention: flex (block-sparse, avx2) for q [8, 512, 16, 16], k and v [8, 512, 4, 16], Float".
 std::string to_string(const AttentionUse& use);
 
-// May be told from several threads; the callback runs in one at a time.
+// Ops may report from several threads; the callback runs in one thread at a time, under the watch's
+// lock, so it must not call saw() itself.
 class AttentionWatch {
  public:
   using Callback = std::function<void(const AttentionUse&)>;
   explicit AttentionWatch(Callback callback) : callback_(std::move(callback)) {}
 
+  // Calls back unless an equal use was seen before. AttentionOp calls this after each call.
   void saw(AttentionUse use);
 
  private:

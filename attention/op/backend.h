@@ -17,6 +17,7 @@
 
 namespace tessera {
 
+// The entry of a backend in a registry.
 struct AttentionBackend {
   std::string name;           // letters, digits and "_"
   std::string description{};  // one line, for listings and the start banner
@@ -24,16 +25,16 @@ struct AttentionBackend {
   std::string mask_form = "block";  // how its masks are built, a name in a MaskRegistry
   AttentionCapabilities capabilities{};
   AttentionSignature signature{};      // the arguments it takes besides AttentionOptions
-  std::vector<std::string> aliases{};  // other names for it
+  std::vector<std::string> aliases{};  // other names of the backend
 };
 
-// What an AttentionOp is made of.
+// The state of an AttentionOp: a backend, bound to its arguments.
 struct AttentionBinding {
   std::shared_ptr<const AttentionBackend> backend;
-  AttentionArgs args{};   // given when it was made
+  AttentionArgs args{};   // the arguments that were given when the op was made
   std::any typed_args{};  // the backend's struct made of them
-  std::vector<std::shared_ptr<const AttentionBackend>> registered{};  // to name others that can
-  std::shared_ptr<AttentionWatch> watch{};
+  std::vector<std::shared_ptr<const AttentionBackend>> registered{};  // for messages of refusal
+  std::shared_ptr<AttentionWatch> watch{};                            // may be null
 };
 
 }  // namespace tessera

@@ -17,7 +17,7 @@ void check_part(const char* name, const AttentionOutput& part) {
               ", expected a result of attention with options.return_lse");
 }
 
-// [B, H, T] as factors of [B, T, H, E].
+// x_BHT as a factor [B, T, H, 1] of a tensor [B, T, H, E].
 at::Tensor by_row(const at::Tensor& x_BHT) { return x_BHT.transpose(1, 2).unsqueeze(3); }
 
 }  // namespace

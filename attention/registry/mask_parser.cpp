@@ -141,7 +141,7 @@ class Parser {
     return "an integer or one of: " + c10::Join(", ", names);
   }
 
-  // Calls a factory; what it refuses is told with the place of its name.
+  // Calls a factory, and adds the column of its name to a c10::Error that it throws.
   template <typename Factory>
   MaskMod make(size_t begin, Factory factory) const {
     try {

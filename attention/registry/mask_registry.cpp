@@ -88,7 +88,7 @@ void add_context_rules(MaskRegistry& registry) {
                      }});
 }
 
-// Every pair, written down without asking any rule.
+// The mask of every pair, written down without asking the rule.
 BlockMask unmasked(const MaskMod&, const MaskShape& shape, const MaskConfig&) {
   check_mask_shape(shape);
   RunWriter writer(shape);

@@ -32,41 +32,48 @@ struct MaskParameter {
 // The arguments of one name in a rule string, checked against the rule's parameters.
 struct MaskArguments {
   std::vector<MaskMod> rules{};  // one if the rule takes one, otherwise none
-  MaskParams values{};           // given ones, in the order of the parameters
+  MaskParams values{};           // the values that are given, in the order of the parameters
 
+  // The value of a parameter, or nothing when the text does not give it.
   std::optional<int64_t> get(const std::string& name) const;
 };
 
+// A name that may stand in a rule string. `make` is called with checked arguments; a c10::Error
+// that it throws is reported with the column of the name.
 struct MaskRule {
   std::string name;                         // letters, digits and "_"
   std::string description{};                // one line, for listings
-  std::vector<MaskParameter> parameters{};  // integers
-  bool takes_rule = false;                  // a rule comes before the integers
-  bool reads_context = false;               // then only made when there is a context
+  std::vector<MaskParameter> parameters{};  // the integers that it takes, in order
+  bool takes_rule = false;                  // whether a rule comes before the integers
+  bool reads_context = false;               // whether `make` needs a context; without, not called
   std::function<MaskMod(const MaskArguments&, const MaskContext&)> make;
 };
 
+// A way to build masks. `build` is called once for each mask that a model asks for.
 struct MaskForm {
-  std::string name;
-  std::string description{};
+  std::string name;           // letters, digits and "_"
+  std::string description{};  // one line, for listings
   std::function<BlockMask(const MaskMod&, const MaskShape&, const MaskConfig&)> build;
 };
 
 class MaskRegistry {
  public:
+  // The rules that mask_parser.h lists, and the forms "block" and "none".
   static MaskRegistry with_builtins();
 
-  // Throws c10::Error when the name is no word or taken, or the function is missing.
+  // Throw c10::Error when the name is not a word of letters, digits and "_" or is taken, or the
+  // function is missing.
   void add_rule(MaskRule rule);
   void add_form(MaskForm form);
 
-  // Throws c10::Error that lists the names there are.
+  // The form of this name. Throws c10::Error that lists the names there are.
   const MaskForm& form(const std::string& name) const;
 
-  // Nothing when there is no such rule.
+  // The rule of this name, or null when there is none. Valid until the next add_rule.
   const MaskRule* find_rule(const std::string& name) const;
 
-  // What a model is handed to build its masks with: the form, bound to the model's configuration.
+  // The function that a model is handed to build its masks with: the form, bound to the model's
+  // configuration. Throws as form() does.
   CreateMaskFn create_mask_fn(const std::string& form_name, const MaskConfig& config) const;
 
   std::vector<std::string> rule_names() const;

@@ -97,8 +97,9 @@ std::map<std::string, AttentionOp> AttentionRegistry::make_kinds(
   const std::vector<AttentionChoice> parsed = parse_attention_choices(choices);
   for (const AttentionChoice& choice : parsed) {
     const bool is_kind = std::find(kinds.begin(), kinds.end(), choice.kind) != kinds.end();
-    TORCH_CHECK(choice.kind.empty() || is_kind, "attention \"", choices, "\": kind of layer: got \"",
-                choice.kind, "\", expected one of the model's: ", c10::Join(", ", kinds));
+    TORCH_CHECK(choice.kind.empty() || is_kind, "attention \"", choices,
+                "\": kind of layer: got \"", choice.kind,
+                "\", expected one of the model's: ", c10::Join(", ", kinds));
   }
   mask_form(choices);
   std::map<std::string, AttentionOp> ops;

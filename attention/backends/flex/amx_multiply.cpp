@@ -1,8 +1,8 @@
 // Products of bfloat16 by the tile registers of AMX: eight registers of 16 rows of 64 bytes. Four
-// hold sums, two rows of `a`, two pairs of `b`.
+// of them hold sums, two hold rows of `a`, and two hold pairs of `b`.
 //
-// GCC 12's intrinsics do not say that they read memory, so what was written before is made visible
-// by hand (see written()).
+// GCC 12's intrinsics do not say that they read memory, so earlier stores are made visible by hand
+// (see written()).
 #include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -92,7 +92,7 @@ inline void store_sums(const Block& block) {
   if constexpr (kRows == 2 && kCols == 2) _tile_stored(3, block.lower_c() + kPad, block.c_row);
 }
 
-// kRows x kCols tiles of results.
+// Computes kRows x kCols tiles of results.
 template <int kRows, int kCols>
 inline void multiply_block(int k, const Block& block, bool accumulate) {
   load_sums<kRows, kCols>(block, accumulate);
@@ -114,7 +114,7 @@ inline void multiply_block(int k, const Block& block, bool accumulate) {
   store_sums<kRows, kCols>(block);
 }
 
-// Two panels of b at a time stay in the first-level cache while the rows of a pass.
+// Multiplies kCols panels of `b`, which stay in the first-level cache while the rows of `a` pass.
 template <int kCols>
 inline void multiply_columns(int m, int k, Block block, bool accumulate) {
   int i = 0;

@@ -3,11 +3,19 @@
 // added to that of other units of the same head in a fixed order. So nothing is recomputed twice,
 // and the result does not depend on the number of threads.
 //
-//   p = exp(s - lse'),  lse' = logaddexp(lse, sink)        dv += p^T do
-//   dp = do v^T                                            ds = p (dp - delta)
-//   dk += ds^T q scale                                     dq += ds k scale
-//   delta = sum_e do out - dlse exp(lse' - lse)            dsink = -sum_q exp(sink - lse') sum_e do
-//   out
+// With do and dlse the gradients of out and lse, and s the masked scores:
+//
+//   lse'  = logaddexp(lse, sink)                   lse without sinks
+//   p     = exp(s - lse')
+//   dot   = sum_e do_e out_e                       of each query and head
+//   delta = dot - dlse exp(lse' - lse)
+//   dv   += p^T do
+//   dp    = do v^T
+//   ds    = p (dp - delta)                         also the gradient of the bias
+//   ds   *= 1 - tanh^2(scale q k^T / soft_cap)     only with a soft cap
+//   dq   += scale ds k
+//   dk   += scale ds^T q
+//   dsink = -sum_bq exp(sink - lse') dot           over all batch rows and queries of a head
 //
 // Shape legend: as in attention/op/attention.h.
 #include <ATen/ops/empty.h>
@@ -27,8 +35,8 @@ namespace tessera::flex {
 
 namespace {
 
-// What one thread computes with: for one slab of a tile, one block of keys, and the queries of one
-// unit.
+// The buffers of one thread: scores, d_scores and slopes of one slab of a tile, d_k and d_v of one
+// block of keys, d_q of the queries of one unit.
 struct Buffers {
   Buffers(const FlexProblem& problem, std::unique_ptr<BackwardProducts> own, int64_t qk_dim,
           int64_t v_dim)
@@ -134,7 +142,7 @@ class BackwardPass {
     d_q_.store(unit.chunk, buffers.d_q, operands_.scale, problem_.kernels());
   }
 
-  // All tiles of one block of keys.
+  // Adds all tiles of one block of keys.
   void add_keys(const HeadBlocks& heads, int64_t kv_block, Buffers& buffers) {
     std::fill(buffers.d_k.begin(), buffers.d_k.end(), 0.0F);
     std::fill(buffers.d_v.begin(), buffers.d_v.end(), 0.0F);
@@ -174,7 +182,7 @@ class BackwardPass {
         [&](const TilePart& part) { products.add_d_keys(part, d_s(part), buffers.d_k.data()); });
   }
 
-  // Of a part's rows, in a [B, H, T] tensor.
+  // The entries of a part's rows in a [B, H, T] tensor.
   const float* rows_of(const TilePart& part, const at::Tensor& terms_BHT) const {
     return terms_BHT.const_data_ptr<float>() +
            (part.b * problem_.counts().heads + part.h) * problem_.q_len() +
@@ -230,7 +238,7 @@ class BackwardPass {
   FlexProblem problem_;
   BackwardPlan plan_;
   FlexInputs operands_;
-  at::Tensor d_out_BTHE_;  // likewise
+  at::Tensor d_out_BTHE_;  // as an operand
   RowTerms terms_;
   QueryGradient d_q_;
   BackwardResult gradients_;

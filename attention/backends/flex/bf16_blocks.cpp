@@ -7,8 +7,8 @@ namespace tessera::flex {
 
 namespace {
 
-// In squares, so that the few lines of memory that one reads stay in the cache: tokens are often a
-// multiple of 2 kB apart.
+// Calls visit(tokens, dims) for squares of kPad tokens and kPad numbers, so that the few lines of
+// memory that a square reads stay in the cache: tokens are often a multiple of 2 kB apart.
 template <typename Visit>
 void for_each_square(int64_t num_tokens, int64_t dim, Visit visit) {
   for (int64_t t = 0; t < num_tokens; t += kPad) {
@@ -50,7 +50,7 @@ Bf16Blocks Bf16Blocks::transposed_rows(const at::Tensor& x_BTHD, int64_t block_s
           {.token = 1, .height = width}};
 }
 
-// Of a panel: two tokens side by side for each of kPad numbers.
+// A row of a panel holds two tokens side by side for each of kPad numbers.
 Bf16Blocks Bf16Blocks::pairs(const at::Tensor& x_BTHD, int64_t block_size) {
   const int64_t dim = x_BTHD.size(3);
   const int64_t height = padded(std::min(block_size, x_BTHD.size(1)), kBf16Depth) + kPad;
@@ -68,7 +68,7 @@ Bf16Blocks Bf16Blocks::pairs(const at::Tensor& x_BTHD, int64_t block_size) {
           {.token = kPad, .height = panel}};
 }
 
-// Of a panel: two numbers side by side for each of kPad tokens.
+// A row of a panel holds two numbers side by side for each of kPad tokens.
 Bf16Blocks Bf16Blocks::transposed_pairs(const at::Tensor& x_BTHD, int64_t block_size) {
   const int64_t dim = x_BTHD.size(3);
   const int64_t height = padded(dim, kBf16Depth);

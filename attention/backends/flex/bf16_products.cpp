@@ -1,5 +1,6 @@
-// Products in bfloat16. Sums over queries (dK, dV) are held transposed, [D, keys]: then the rounded
-// p or ds is a right side, which two of its rows make side by side, and nothing is transposed.
+// Products in bfloat16. Sums over queries (dK, dV) are held transposed, [D, keys]. The rounded p or
+// ds is then a right side, whose layout puts two rows side by side, and nothing has to be
+// transposed.
 #include <algorithm>
 #include <vector>
 
@@ -12,8 +13,8 @@ namespace {
 
 int depth(int64_t size) { return static_cast<int>(padded(size, kBf16Depth)); }
 
-// What the processor needs for products of bfloat16 is set up as long as this lives; it stays on
-// the thread that made it.
+// Keeps the processor set up for products of bfloat16 as long as the session lives. A session must
+// stay on the thread that made it.
 class Bf16Session {
  public:
   explicit Bf16Session(const Bf16Kernels& kernels) : kernels_(kernels) { kernels_.begin(state_); }
@@ -26,7 +27,7 @@ class Bf16Session {
   unsigned char state_[Bf16Kernels::kStateBytes] = {};
 };
 
-// q k^T scale; the scale comes after the product, as k times it would be rounded.
+// The product scale q k^T. The scale comes after the product, as scale k would be rounded.
 class Bf16Scores {
  public:
   Bf16Scores(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)

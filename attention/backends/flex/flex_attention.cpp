@@ -17,7 +17,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// What is no tensor: the context keeps it for the backward pass.
+// The arguments that are no tensors, which the autograd context keeps for the backward pass.
 struct FlexSettings : torch::CustomClassHolder {
   FlexSettings(BlockMask block_mask, double softmax_scale, std::optional<double> cap,
                const FlexArgs& flex_args)
@@ -88,7 +88,7 @@ struct FlexAttention : torch::autograd::Function<FlexAttention> {
   }
 };
 
-// Static text.
+// The name of the kernels that a call runs, as text that lives as long as the program.
 std::string_view kernel_name(const flex::FlexInputs& inputs, const BlockMask& mask) {
   static const std::string float32 = std::string("block-sparse, ") + flex::tile_kernels().name;
   static const std::string bf16 = float32 + ", products of bfloat16";

@@ -6,10 +6,11 @@
 
 namespace tessera {
 
+// The arguments of "flex".
 struct FlexArgs {
-  // Multiply bfloat16 inputs as they are where the processor has instructions for it (AMX), which
-  // rounds probabilities and score gradients to bfloat16. Otherwise, and on other processors, they
-  // are computed as float32: a precision that does not depend on the processor.
+  // If true, bfloat16 inputs are multiplied as they are where the processor has instructions for it
+  // (AMX), which rounds probabilities and score gradients to bfloat16. If false, and on other
+  // processors, bfloat16 inputs are computed in float32.
   bool bf16_products = true;
 };
 

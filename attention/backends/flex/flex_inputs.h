@@ -1,4 +1,7 @@
-// What a call of flex attention is about, for everything in this folder.
+// The inputs of a call of flex attention, and the words in which the rest of the folder speaks of
+// parts of it: blocks of heads, parts and slabs of tiles. Internal to attention/backends/flex/.
+//
+// Nothing here checks its arguments; AttentionOp has checked a call's inputs.
 //
 // Shape legend: as in attention/op/attention.h.
 #pragma once
@@ -16,16 +19,18 @@
 
 namespace tessera::flex {
 
+// width rounded up to a multiple of `multiple`.
 inline int64_t padded(int64_t width, int64_t multiple = kPad) {
   return (width + multiple - 1) / multiple * multiple;
 }
 
-// Where the D of token t of head h begin, in elements of x.
+// Where the D numbers of token t and head h of batch row b begin, in elements of x.
 inline int64_t row_offset(const at::Tensor& x_BTHD, int64_t b, int64_t t, int64_t h) {
   return b * x_BTHD.stride(0) + t * x_BTHD.stride(1) + h * x_BTHD.stride(2);
 }
 
-// Tensors may be of any float type up to 32 bits; undefined ones are options that are not used.
+// The tensors and settings of a call. q, k and v are float32, bfloat16 or float16; undefined
+// tensors are options that are not used.
 struct FlexInputs {
   at::Tensor q_BTHD{};
   at::Tensor k_BSKD{};
@@ -35,10 +40,10 @@ struct FlexInputs {
   at::Tensor alibi_slopes_H{};
   double scale = 1.0;
   std::optional<double> soft_cap{};
-  bool bf16_products = true;  // where there are some (products.h)
+  bool bf16_products = true;  // false refuses them; see multiplies_in_bf16 in products.h
 };
 
-// Blocks [begin, end) of the tokens of heads [h, h + num_heads) of a batch row.
+// Blocks [begin, end) of the tokens of heads [h, h + num_heads) of batch row b.
 struct HeadBlocks {
   int64_t b = 0;
   int64_t h = 0;
@@ -51,19 +56,20 @@ struct HeadBlocks {
 // An area of the tile of a block of queries and a block of keys.
 struct TilePart {
   int64_t b = 0;
-  int64_t h = 0;
+  int64_t h = 0;  // query head
   int64_t q_block = 0;
   int64_t kv_block = 0;
   TileArea area{};
-  int32_t tile = BlockRun::kFullTiles;
+  int32_t tile = BlockRun::kFullTiles;  // index of the tile's bits, as in BlockRun
 };
 
-// Up to kSlabRows rows of a tile, from a multiple of it on, and what of them is computed.
+// Up to kSlabRows rows of a tile, which begin at a multiple of kSlabRows, and the areas of them
+// that are computed.
 struct TileSlab {
-  TilePart tile{};  // of no area
+  TilePart tile{};  // the tile; its area is not set
   SlabAreas areas{};
 
-  // Calls visit(part) for the areas of one of the two cuts.
+  // Call visit(part) for each area of one of the two cuts, ascending.
   template <typename Visit>
   void by_rows(Visit visit) const {
     visit_parts(areas.by_rows, visit);

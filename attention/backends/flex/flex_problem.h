@@ -1,5 +1,8 @@
-// One call of flex attention: its mask in slabs, and the scores of a slab, which the forward and
-// the backward pass compute alike.
+// FlexProblem: one call of flex attention, that is its mask in slabs, and the masked scores of a
+// slab, which the forward and the backward pass compute alike.
+// Internal to attention/backends/flex/.
+//
+// A problem is read-only once it is made, so all threads of a pass share it.
 //
 // Shape legend: as in attention/op/attention.h.
 #pragma once
@@ -17,7 +20,7 @@ namespace tessera::flex {
 
 class FlexProblem {
  public:
-  // `kernels` outlives the problem; so does the mask.
+  // The problem keeps references to `mask` and `kernels`, which must outlive it.
   FlexProblem(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels);
 
   const BlockMask& mask() const { return mask_; }
@@ -30,15 +33,15 @@ class FlexProblem {
   int64_t kv_len() const { return mask_.shape().kv_len; }
   bool has_soft_cap() const { return soft_cap_ != 0; }
 
-  // Most rows of a block of queries, and columns of a block of keys with padding.
+  // The most rows of a block of queries, and the most columns of a block of keys, with padding.
   int64_t block_rows() const { return std::min(mask_.shape().block.q, q_len()); }
   int64_t block_cols() const { return padded(std::min(mask_.shape().block.kv, kv_len())); }
 
-  // The query heads of a unit's key/value head: of no blocks yet.
+  // The query heads of a unit's key/value head, with an empty range of blocks.
   HeadBlocks heads_of(const WorkUnit& unit) const;
 
-  // Of a unit's blocks of queries, the keys that they meet, from the first to the last; of a unit's
-  // blocks of keys, the queries.
+  // keys_of: for a unit of query blocks, the blocks of keys that they meet, from the first to the
+  // last. queries_of: for a unit of key blocks, the blocks of queries that they meet.
   HeadBlocks keys_of(const WorkUnit& unit) const;
   HeadBlocks queries_of(const WorkUnit& unit) const;
 
@@ -54,18 +57,18 @@ class FlexProblem {
   template <typename Visit>
   void for_each_slab(TilePart tile, const BlockRun& run, Visit visit) const;
 
-  // A part of a slab, in a buffer [kSlabRows, block_cols()] for the whole slab.
+  // The place of a part in `buffer`, which is [kSlabRows, block_cols()] for the whole slab.
   ScoreTile tile_of(const TilePart& part, float* buffer) const;
 
-  // Masked scores of a slab in its areas by rows, in such a buffer. slopes: the derivative of the
-  // soft cap, likewise, or none.
+  // Writes the masked scores of a slab's areas by rows to `buffer`, and the derivatives of the soft
+  // cap to `slopes`, unless it is null or there is no cap. Both are laid out as in tile_of.
   void scores(const Products& products, const TileSlab& slab, float* buffer, float* slopes) const;
 
-  // Zero in what a slab's areas by rows hold beside those by columns: no product by columns writes
-  // there, and sums over rows read it.
+  // Sets to zero what a slab's areas by rows hold beside its areas by columns: no product by
+  // columns writes there, and sums over rows read it.
   void clear_gaps(const TileSlab& slab, float* buffer) const;
 
-  // Where bias entry (b, h, q, kv) is, in a tensor of the bias's (broadcast) shape.
+  // The index of bias entry (b, h, q, kv) in a contiguous tensor of the bias's (broadcast) shape.
   int64_t bias_index(int64_t b, int64_t h, int64_t q, int64_t kv) const;
   bool has_bias() const { return bias_.defined(); }
 

@@ -1,4 +1,6 @@
-// Tensors as float32 products read them: copies of blocks of tokens.
+// FloatBlocks: a tensor as float32 products read it, that is copies of blocks of tokens in the
+// layout of an operand (PanelView, MatrixView of tile_kernels.h).
+// Internal to attention/backends/flex/.
 //
 // Shape legend: B batch, T tokens, H heads, D width of a head.
 #pragma once
@@ -12,19 +14,20 @@ namespace tessera::flex {
 
 class FloatBlocks {
  public:
-  // `kernels` outlives the blocks. Blocks as matrices [tokens of a block, padded(D)]; columns from
-  // D on are zero.
+  // Blocks as matrices [tokens of a block, padded(D)]; columns from D on are zero. x_BTHD, here and
+  // below: float32, the D numbers of a head side by side. `kernels` must outlive the blocks.
   static FloatBlocks rows(const at::Tensor& x_BTHD, int64_t block_size, const TileKernels& kernels);
 
-  // Blocks as matrices [D, padded tokens of a block], times a factor; tokens that do not exist are
+  // Blocks as matrices [D, padded tokens of a block], times `factor`; tokens that do not exist are
   // zero.
   static FloatBlocks columns(const at::Tensor& x_BTHD, int64_t block_size, double factor,
                              const TileKernels& kernels);
 
   void load(const HeadBlocks& blocks) { blocks_.load(blocks); }
 
-  // From row `row` and panel-aligned column `column` of a loaded block on, as the right side of a
-  // product and as the left one (of `rows` only).
+  // The part of a loaded block that begins at row `row` and, for panels_at, at column `column`, a
+  // multiple of kPad. panels_at gives the right side of a product; rows_at gives the left side, and
+  // only for blocks that rows() made.
   PanelView panels_at(int64_t h, int64_t block, int64_t row, int64_t column) const {
     return {blocks_.at(h, block) + column / kPad * layout_.panel + row * layout_.row, layout_.panel,
             layout_.row};

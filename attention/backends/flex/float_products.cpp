@@ -7,7 +7,7 @@ namespace tessera::flex {
 
 namespace {
 
-// q k^T scale.
+// The product scale q k^T.
 class FloatScores {
  public:
   FloatScores(const FlexInputs& inputs, const BlockMask& mask, const TileKernels& kernels)
@@ -18,7 +18,7 @@ class FloatScores {
 
   void load_keys(const HeadBlocks& blocks) { keys_.load(blocks); }
 
-  // q: from the part's first row on.
+  // tile = scale q k^T. `q` begins at the part's first row; the scale is in the copied keys.
   void operator()(const TilePart& part, MatrixView q, const ScoreTile& tile) const {
     kernels_.multiply(tile.rows, tile.cols, dim_, q,
                       keys_.panels_at(kv_head(part), part.kv_block, 0, part.area.span.begin),

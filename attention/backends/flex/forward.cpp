@@ -1,7 +1,7 @@
-// Forward pass: a unit of work is a range of blocks of queries, of the query heads of one key/value
-// head. It copies the keys and values that they meet, and owns its rows of the output. For a block
-// of queries, keys come in ascending order, a block at a time; an online softmax keeps the running
-// maximum and sum of every row.
+// Forward pass. A unit of work is a range of blocks of queries, of the query heads of one key/value
+// head. A unit copies the keys and values that its queries meet, and owns its rows of the output.
+// For a block of queries, keys come in ascending order, a block at a time; an online softmax keeps
+// the running maximum and sum of every row.
 #include <ATen/ops/empty.h>
 
 #include <cmath>
@@ -23,7 +23,8 @@ float log_add_exp(float a, float b) {
   return high == -kInfinity ? high : high + std::log1p(std::exp(std::min(a, b) - high));
 }
 
-// What one thread computes with, and the running state of the rows of one block of queries.
+// The products and buffers of one thread, and the running state of the rows of one block of
+// queries.
 struct RowState {
   RowState(const FlexProblem& problem, std::unique_ptr<ForwardProducts> own, int64_t width)
       : products(std::move(own)),
@@ -138,7 +139,7 @@ class ForwardPass {
                       out_BTHE.stride(1));
   }
 
-  // What the sum of p * v is to be multiplied by.
+  // The factor that turns the sum of p * v into out.
   float normaliser(int64_t h, float lse, float sum) const {
     if (sum == 0) return 0;
     if (!sinks_H_.defined()) return 1 / sum;

@@ -1,5 +1,6 @@
-// The kernels that bring operands into their layouts, for one instruction set, see
-// tile_kernels_impl.h.
+// The kernels that bring operands into their layouts (copy_rows, transpose, round_to_rows and
+// round_to_pairs of TileKernels) for one instruction set; see tile_kernels_impl.h for how this file
+// is compiled. Internal to attention/backends/flex/.
 #pragma once
 
 #include "attention/backends/flex/vectors_impl.h"
@@ -84,7 +85,7 @@ void transpose(const float* from, ptrdiff_t from_row, int rows, int cols, float 
 
 typedef uint32_t Words __attribute__((vector_size(FLEX_LANES * sizeof(uint32_t))));
 
-// The bits of bfloat16, to nearest even, in the upper halves.
+// x rounded to bfloat16, to nearest even, with the bits in the upper halves of the words.
 inline Words rounded(Floats x) {
   Words bits;
   __builtin_memcpy(&bits, &x, sizeof bits);

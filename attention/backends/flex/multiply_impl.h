@@ -1,4 +1,5 @@
-// TileKernels::multiply for one instruction set, see tile_kernels_impl.h.
+// TileKernels::multiply for one instruction set; see tile_kernels_impl.h for how this file is
+// compiled. Internal to attention/backends/flex/.
 #pragma once
 
 #include "attention/backends/flex/vectors_impl.h"
@@ -15,7 +16,7 @@ struct TileColumns {
   float* c[kVectors];
 };
 
-// kRows x (kVectors * kLanes) results in registers.
+// Computes kRows x (kVectors * kLanes) results in registers.
 template <int kRows, int kVectors>
 inline void multiply_tile(int k, MatrixView a, const TileColumns<kVectors>& columns,
                           ptrdiff_t c_row, bool accumulate) {
@@ -47,7 +48,7 @@ inline void multiply_tile(int k, MatrixView a, const TileColumns<kVectors>& colu
   }
 }
 
-// The last rows, up to kRows.
+// Multiplies the last rows, up to kRows.
 template <int kRows, int kVectors>
 inline void multiply_rest(int rows, int k, MatrixView a, const TileColumns<kVectors>& columns,
                           ptrdiff_t c_row, bool accumulate) {
@@ -65,8 +66,8 @@ inline void multiply_rest(int rows, int k, MatrixView a, const TileColumns<kVect
 // smaller.
 constexpr int kFewestRows = 4;
 
-// Columns [j, j + kVectors * kLanes): b's part of them stays in the first-level cache while the
-// rows pass, and each pass fetches a share of the next part.
+// Multiplies columns [j, j + kVectors * kLanes). Their part of b stays in the first-level cache
+// while the rows pass, and each pass fetches a share of the next part.
 template <int kVectors>
 inline void multiply_columns(int j, int m, int k, MatrixView a, PanelView b, float* c,
                              ptrdiff_t c_row, bool accumulate) {

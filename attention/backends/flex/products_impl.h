@@ -1,5 +1,6 @@
-// The two kinds of products, each in a source of its own; which one a call gets is decided in
-// products.cpp.
+// The factories of the two kinds of products, which are implemented in float_products.cpp and
+// bf16_products.cpp; products.cpp decides which kind a call gets.
+// Internal to attention/backends/flex/.
 #pragma once
 
 #include "attention/backends/flex/products.h"
@@ -14,7 +15,7 @@ std::unique_ptr<BackwardProducts> float_backward_products(const FlexInputs& inpu
                                                           const BlockMask& mask,
                                                           const TileKernels& kernels);
 
-// The kernels have products of bfloat16.
+// `kernels` must have products of bfloat16 (TileKernels::bf16 is not null).
 std::unique_ptr<ForwardProducts> bf16_forward_products(const FlexInputs& inputs,
                                                        const BlockMask& mask,
                                                        const TileKernels& kernels);

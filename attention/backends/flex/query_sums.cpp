@@ -55,7 +55,7 @@ at::Tensor QueryGradient::sum() {
   return sum_BTHD;
 }
 
-// To the first chunk's, which becomes zero where that has none.
+// Adds the other chunks of a head to the first, which becomes zero where no unit has stored.
 void QueryGradient::add_head(int64_t b, int64_t h) {
   const at::Tensor& sum_BTHD = chunks_[0].sums_BTHD;
   const int64_t dim = sum_BTHD.size(3);

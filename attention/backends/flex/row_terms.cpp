@@ -9,7 +9,7 @@ namespace tessera::flex {
 
 namespace {
 
-// In a fixed order, by kLanes sums that a compiler can make vectors of.
+// The dot product in a fixed order, by kLanes sums that a compiler can make vectors of.
 float dot(const float* x, const float* y, int64_t size) {
   constexpr int64_t kLanes = 16;
   float sums[kLanes] = {};
@@ -23,7 +23,7 @@ float dot(const float* x, const float* y, int64_t size) {
   return sum;
 }
 
-// sum_e x y, [B, H, T], without a tensor of the products.
+// sum_e x_e y_e of every row, [B, H, T], without a tensor of the products.
 at::Tensor row_dots(const at::Tensor& x_BTHE, const at::Tensor& y_BTHE) {
   const int64_t tokens = x_BTHE.size(1);
   const int64_t heads = x_BTHE.size(2);

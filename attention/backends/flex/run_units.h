@@ -1,4 +1,8 @@
-// Runs independent units of work on all threads, each taking the next one when it is free.
+// run_units: runs independent units of work on all threads (at::get_num_threads()); a thread takes
+// the next unit when it is free. Internal to attention/backends/flex/.
+//
+//   run_units(units.size(), [&] { return Buffers(); },
+//             [&](size_t i, Buffers& buffers) { run(units[i], buffers); });
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -9,8 +13,9 @@
 
 namespace tessera::flex {
 
-// make_state() is called once per thread, work(i, state) once for each i. Which thread runs a unit
-// must not matter for its result.
+// make_state() is called once per thread, work(i, state) once for each i below num_units, with the
+// state of the thread that runs it. The result of a unit must not depend on the thread that runs
+// it.
 template <typename MakeState, typename Work>
 void run_units(size_t num_units, MakeState make_state, Work work) {
   std::atomic<size_t> next = 0;

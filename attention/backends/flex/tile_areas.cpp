@@ -9,10 +9,10 @@ namespace tessera::flex {
 
 namespace {
 
-// Pairs that are computed in vain rather than by a product of their own.
+// The number of dead pairs that may be computed in order to save a product.
 constexpr int64_t kFewPairs = 64;
 
-// Bits of a tile.
+// The bits of one tile, by panels of kPad columns.
 class TileBits {
  public:
   TileBits(const BlockMaskData& data, int64_t tile)
@@ -46,7 +46,7 @@ TileArea box(const TileArea& a, const TileArea& b) {
   return {row, end - row, {std::min(a.span.begin, b.span.begin), std::max(a.span.end, b.span.end)}};
 }
 
-// What the areas hold of rows [begin, end), in one box.
+// The smallest box around what the areas hold of rows [begin, end).
 TileArea rows_of(std::span<const TileArea> areas, int32_t begin, int32_t end) {
   TileArea all{};
   for (const TileArea& area : areas) {
@@ -59,7 +59,7 @@ TileArea rows_of(std::span<const TileArea> areas, int32_t begin, int32_t end) {
   return all;
 }
 
-// As part of the last area, where their box holds little else, or as another.
+// Joins an area to the last one where their box holds little else, and appends it otherwise.
 void append(TileArea area, std::vector<TileArea>& areas) {
   if (area.num_rows == 0) return;
   if (!areas.empty()) {

@@ -1,5 +1,5 @@
-// Which rectangles of a partial tile are computed: its live pairs lie inside them. Pure functions
-// of the mask.
+// TileAreas: the rectangles of partial tiles that are computed; all live pairs lie inside them.
+// Areas are pure functions of the mask. Internal to attention/backends/flex/.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +28,10 @@ struct TileArea {
   int64_t pairs() const { return static_cast<int64_t>(num_rows) * span.size(); }
 };
 
-// A slab of a tile cut twice, as some products sum over its columns and some over its rows: areas
-// by columns, of columns of their own, and areas by rows, of rows of their own, both ascending.
-// Those by columns hold all live pairs, and those by rows all of those by columns.
+// A slab of a tile cut twice, as some products sum over its columns and some over its rows. Areas
+// by columns have no columns in common, areas by rows no rows, and both lists are ascending. The
+// areas by columns hold all live pairs, and the areas by rows hold all pairs of the areas by
+// columns.
 struct SlabAreas {
   std::span<const TileArea> by_rows{};
   std::span<const TileArea> by_columns{};
@@ -39,12 +40,15 @@ struct SlabAreas {
 // The areas of every kSlabRows rows of every bit tile of a mask.
 class TileAreas {
  public:
-  // Areas begin at multiples of `row_step`, a divisor of kSlabRows.
+  // Areas begin at rows that are multiples of `row_step`, a divisor of kSlabRows.
   TileAreas(const BlockMask& mask, int32_t row_step);
 
+  // The areas of slab `slab` (rows from slab * kSlabRows on) of bit tile `tile`. The spans live as
+  // long as this object.
   SlabAreas at(int32_t tile, int64_t slab) const;
 
-  // What is computed of a tile, or of `num_rows` rows of a full one.
+  // The number of pairs that are computed of bit tile `tile`, or of `num_rows` rows of a full tile
+  // (BlockRun::kFullTiles). num_rows counts for full tiles only.
   int64_t computed_pairs(int32_t tile, int64_t num_rows) const;
 
  private:

@@ -1,6 +1,13 @@
-// The bodies of TileKernels for one instruction set. Included once by each tile_kernels_<set>.cpp,
-// which defines FLEX_NAMESPACE, FLEX_LANES (floats of a vector register) and FLEX_ROWS (rows of the
-// register tile of `multiply`), and is compiled for that set.
+// The bodies of TileKernels for one instruction set. Internal to attention/backends/flex/.
+//
+// This file is included once by each tile_kernels_<set>.cpp, which defines FLEX_NAMESPACE,
+// FLEX_LANES (floats of a vector register) and FLEX_ROWS (rows of the register tile of `multiply`),
+// and is compiled for that set:
+//
+//   #define FLEX_NAMESPACE avx2
+//   #define FLEX_LANES 8
+//   #define FLEX_ROWS 6
+//   #include "attention/backends/flex/tile_kernels_impl.h"
 #include "attention/backends/flex/layouts_impl.h"
 #include "attention/backends/flex/multiply_impl.h"
 #include "attention/backends/flex/vectors_impl.h"

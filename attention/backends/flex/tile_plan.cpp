@@ -55,7 +55,8 @@ void append_chunks(const std::vector<int64_t>& costs, int64_t num_chunks, WorkUn
   }
 }
 
-// Of all heads, the costliest first. block_cost: (b, query head, block) -> computed pairs.
+// The units of all heads, the costliest first. block_cost(b, query head, block) gives the computed
+// pairs of a block.
 template <typename BlockCost>
 std::vector<WorkUnit> units_of_heads(const HeadCounts& counts, int64_t num_blocks,
                                      int64_t num_chunks, BlockCost block_cost) {

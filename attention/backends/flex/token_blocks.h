@@ -1,6 +1,9 @@
-// Blocks of tokens of some heads, copied into the layout that a product reads. Each thread has its
-// own and copies what its next unit of work needs: less memory than copies of whole tensors, warm
-// in a cache, and on pages that the process has already.
+// TokenBlocks: blocks of tokens of some heads, copied into the layout that a product reads.
+// Internal to attention/backends/flex/. FloatBlocks and Bf16Blocks are made of it.
+//
+// Each thread has its own and copies what its next unit of work needs. That takes less memory than
+// copies of whole tensors, and the copies are warm in a cache and on pages that the process has
+// already.
 //
 // Shape legend: B batch, T tokens, H heads, D width of a head.
 #pragma once
@@ -19,18 +22,20 @@ namespace tessera::flex {
 template <typename Element>
 class TokenBlocks {
  public:
-  // Copies tokens, `token_stride` elements apart, to a block. What it never writes is zero.
+  // Copies tokens, which are `token_stride` elements apart, to a block. Elements of a block that
+  // the function never writes are zero.
   using CopyBlock = std::function<void(const Element* from, ptrdiff_t token_stride,
                                        int64_t num_tokens, Element* to)>;
 
-  // x_BTHD: Elements, the D of a head side by side. block_elements: of a copied block.
+  // x_BTHD: of the type Element, the D numbers of a head side by side. block_size: tokens of a
+  // block. block_elements: the size of a copied block.
   TokenBlocks(const at::Tensor& x_BTHD, int64_t block_size, int64_t block_elements, CopyBlock copy)
       : x_BTHD_(x_BTHD),
         block_size_(block_size),
         block_elements_(block_elements),
         copy_(std::move(copy)) {}
 
-  // Copies blocks, in place of those before.
+  // Copies blocks, in place of those that were loaded before.
   void load(const HeadBlocks& blocks) {
     loaded_ = blocks;
     reserve(blocks.num_heads * blocks.num_blocks() * block_elements_);
@@ -39,7 +44,7 @@ class TokenBlocks {
     }
   }
 
-  // Of those that are loaded.
+  // The copy of a block, which must be loaded. Valid until the next load.
   const Element* at(int64_t h, int64_t block) const { return slot(h, block); }
 
  private:

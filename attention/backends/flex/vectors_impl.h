@@ -1,5 +1,6 @@
-// Vectors of one instruction set, see tile_kernels_impl.h. They are the compiler's own vector type,
-// so the same text serves every set.
+// Vectors of one instruction set; see tile_kernels_impl.h for how this file is compiled. They are
+// the compiler's own vector type, so the same text serves every set.
+// Internal to attention/backends/flex/.
 #pragma once
 
 #include <limits>
@@ -35,7 +36,7 @@ inline float max_of(Floats x) {
   return result;
 }
 
-// In a fixed order: halves, quarters, ...
+// The sum in a fixed order: by halves, then quarters, and so on.
 inline float sum_of(Floats x) {
   for (int step = kLanes / 2; step > 0; step /= 2) {
     for (int i = 0; i < step; ++i) x[i] += x[i + step];

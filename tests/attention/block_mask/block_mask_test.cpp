@@ -24,7 +24,7 @@ using testing::random_shape;
 using testing::RandomRule;
 using testing::RandomRules;
 
-// What the header promises of any mask, checked against the element mask.
+// Checks the promises of block_mask.h for any mask against the element mask.
 void expect_same_pairs(const BlockMask& mask, const at::Tensor& dense_BHTS) {
   ASSERT_TRUE(mask.to_dense().equal(dense_BHTS));
   ASSERT_EQ(mask.num_pairs(), dense_BHTS.sum().item<int64_t>());
@@ -386,7 +386,8 @@ TEST_F(BlockMaskDataTest, RefusesBrokenTiles) {
   data = data_;
   data.tile_bits = {1, 7};
   EXPECT_ERROR(BlockMask{data}, "set bit in row 1", "2 keys");
-  // The same bits are allowed inside but not at the ragged edge, whose second key does not exist.
+  // A tile with bits of two keys may stand inside but not at the ragged edge, where the second key
+  // does not exist.
   data = data_;
   data.runs[3] = {2, 3, 0};
   data.tile_bits = {1, 3};

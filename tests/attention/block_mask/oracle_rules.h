@@ -1,7 +1,12 @@
 // The oracles' mask expressions as rules. An expression is a JSON tree over absolute indices b, h,
-// q, k: {"op": "and", "args": [{"op": "causal"}, {"op": "window", "window": 4}]}. Operations that
-// ask for the head, or for the query alone, have no leaf and become a mask_fn; all others lower to
-// intervals.
+// q, k:
+//
+//   {"op": "and", "args": [{"op": "causal"}, {"op": "window", "window": 4}]}
+//
+// Operations that ask for the head, or for the query alone, have no leaf and become a mask_fn; all
+// others lower to intervals. An unknown operation throws c10::Error. Internal to tests/attention/.
+//
+// Shape legend: B batch rows, T tokens of a row.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,7 +24,7 @@
 
 namespace tessera::testing {
 
-// Rows of numbers (of one length) as an int64 tensor [B, T].
+// Rows of numbers as an int64 tensor [B, T]. Throws c10::Error unless all rows have one length.
 inline at::Tensor rows_tensor(const nlohmann::json& rows) {
   const auto values = rows.get<std::vector<std::vector<int64_t>>>();
   const auto width = static_cast<int64_t>(values.front().size());
@@ -46,7 +51,7 @@ inline at::Tensor document_ids_of_lengths(const nlohmann::json& document_lengths
   return rows_tensor(ids);
 }
 
-// [B, num_tokens], true before each row's length.
+// A bool tensor [B, num_tokens] that is true before each row's length.
 inline at::Tensor valid_before(const std::vector<int64_t>& lengths, int64_t num_tokens) {
   at::Tensor valid_BT = at::zeros({static_cast<int64_t>(lengths.size()), num_tokens}, at::kBool);
   bool* valid = valid_BT.mutable_data_ptr<bool>();
@@ -56,13 +61,13 @@ inline at::Tensor valid_before(const std::vector<int64_t>& lengths, int64_t num_
   return valid_BT;
 }
 
-// q - k < size.
+// The rule q - k < size, also for sizes below 1.
 inline MaskMod closer_than(int64_t size) {
   return size > 0 ? sliding_window({.left = size - 1})
                   : offset(sliding_window({.left = 0}), size - 1, 0);
 }
 
-// Operations on one index, and those that no leaf can say.
+// The rule of an operation on one index, or of one that no leaf can say.
 inline MaskMod oracle_index_rule(const nlohmann::json& expression, int64_t num_tokens) {
   const std::string op = expression["op"];
   const auto number = [&](const char* key) { return expression.at(key).get<int64_t>(); };
@@ -101,7 +106,8 @@ inline MaskMod oracle_index_rule(const nlohmann::json& expression, int64_t num_t
   C10_THROW_ERROR(Error, "oracle mask expression: unknown operation " + op);
 }
 
-// num_tokens: one more than the largest absolute index that is asked for.
+// The rule of an expression. num_tokens is one more than the largest absolute index that the rule
+// is asked for.
 inline MaskMod oracle_rule(const nlohmann::json& expression, int64_t num_tokens) {
   const std::string op = expression["op"];
   const auto number = [&](const char* key) { return expression.at(key).get<int64_t>(); };

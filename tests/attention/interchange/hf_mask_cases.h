@@ -1,5 +1,8 @@
-// Masks and ids as strings of 0 and 1, the notation of the Hugging Face test tables, and inputs of
-// the mask builders from such strings.
+// Masks and ids as strings of digits, the notation of the Hugging Face test tables, and inputs of
+// the mask builders from such strings. Internal to tests/attention/interchange/.
+//
+//   rows(causal_mask({}, tokens(3)));                          // "100 110 111"
+//   rows(sliding_window_causal_mask(sliding(2), tokens(3)));   // "100 110 011"
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,7 +17,7 @@
 
 namespace tessera::testing {
 
-// "110 011" as {"110", "011"}.
+// Splits at spaces: "110 011" is {"110", "011"}.
 inline std::vector<std::string> words(const std::string& text) {
   std::istringstream stream(text);
   std::vector<std::string> result;
@@ -22,7 +25,7 @@ inline std::vector<std::string> words(const std::string& text) {
   return result;
 }
 
-// Rows of one batch row of a mask: "100 110 111".
+// The pairs of one batch row of a mask, one word of keys per query: "100 110 111".
 inline std::string rows(const BlockMask& mask, int64_t b = 0) {
   std::string text;
   for (int64_t q = 0; q < mask.shape().q_len; ++q) {
@@ -34,7 +37,7 @@ inline std::string rows(const BlockMask& mask, int64_t b = 0) {
   return text;
 }
 
-// Rows of digits, "." for -1: "012 0.." is [[0, 1, 2], [0, -1, -1]]. int64.
+// Rows of digits as an int64 tensor, "." for -1: "012 0.." is [[0, 1, 2], [0, -1, -1]].
 inline at::Tensor digits(const std::string& text) {
   const std::vector<std::string> lines = words(text);
   const auto width = static_cast<int64_t>(lines.front().size());
@@ -46,11 +49,14 @@ inline at::Tensor digits(const std::string& text) {
   return tensor;
 }
 
+// Rows of 0 and 1 as a bool tensor.
 inline at::Tensor bits(const std::string& text) { return digits(text).to(at::kBool); }
 
 inline MaskConfig sliding(int64_t window) { return {.sliding_window = window}; }
 inline MaskConfig chunks(int64_t size) { return {.attention_chunk_size = size}; }
 
+// Inputs of plain rows, of padded rows (1 is a token), of packed rows (digits are position ids), of
+// one row with blocks (digits are block ids), and of an update of a cache.
 inline MaskInputs tokens(int64_t q_length, int64_t batch = 1) {
   return {.geometry = {.batch = batch, .q_length = q_length}};
 }

@@ -23,7 +23,8 @@ using testing::read_json;
 using testing::rows;
 using testing::rows_tensor;
 
-// Deliberate differences. Rows of our mask; empty when it is theirs within the documents.
+// A deliberate difference from Hugging Face: its reason, and the rows of Tessera's mask, which are
+// empty where that is Hugging Face's mask within the documents.
 struct Difference {
   const char* why;
   const char* expected = "";
@@ -67,7 +68,7 @@ MaskConfig config_of(const json& config) {
           .layer_types = config.value("layer_types", std::vector<std::string>{})};
 }
 
-// What a layer of the case's kind keeps.
+// The number of tokens that the cache of a layer of the case's kind keeps; nothing: all.
 std::optional<int64_t> cache_window(const json& c, const MaskConfig& config) {
   if (c["creator"] == "sliding_window_causal") return config.sliding_window;
   if (c["creator"] == "chunked_causal") return config.attention_chunk_size;
@@ -127,7 +128,7 @@ BlockMask mask_of(const json& c, const MaskConfig& config, const MaskInputs& inp
   return layer_masks(config, {layer}, inputs).attention.at(layer_mask_name(config, layer));
 }
 
-// [B, 1, T, T], from the positions alone.
+// Whether two tokens share a document, by the positions alone: bool [B, 1, T, T].
 at::Tensor same_document(const at::Tensor& positions_BT) {
   const int64_t num_tokens = positions_BT.size(1);
   at::Tensor same = at::ones({positions_BT.size(0), 1, num_tokens, num_tokens}, at::kBool);
@@ -147,7 +148,8 @@ void expect_mask(const json& c, const BlockMask& mask, const at::Tensor& theirs)
   const auto difference = differences().find(c["name"]);
   if (difference == differences().end()) {
     EXPECT_TRUE(ours.equal(theirs)) << rows(mask);
-    // What HF says by None, the mask says itself; a static cache's unfilled keys are no square.
+    // Where HF returns None, the mask says that it is full or causal. The unfilled keys of a static
+    // cache make a mask that is not square.
     if (!c["expected"]["sdpa_returns_null"].get<bool>()) return;
     EXPECT_TRUE(mask.is_full() || mask == create_block_mask(causal(), mask.shape()));
     const bool square = mask.shape().q_len == mask.shape().kv_len;

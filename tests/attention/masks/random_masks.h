@@ -1,4 +1,5 @@
-// Random masks for property tests: a rule, its shape, its block mask and its pairs.
+// Random masks for property tests: a rule, its shape, its block mask and its pairs. Everything is a
+// function of the seed. Internal to tests/attention/.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,7 +9,7 @@
 
 namespace tessera::testing {
 
-// Lengths up to max_tokens, often square, and any block sizes.
+// A shape with lengths up to max_tokens, often square, and with any block sizes.
 inline MaskShape random_shape(RandomRules& random, int64_t max_tokens) {
   constexpr int64_t kBlocks[] = {1, 2, 3, 4, 5, 7, 8, 13, 16, 33, 64, 70, 128};
   const auto block = [&] { return kBlocks[random.uniform(0, std::size(kBlocks) - 1)]; };
@@ -18,13 +19,14 @@ inline MaskShape random_shape(RandomRules& random, int64_t max_tokens) {
   return shape;
 }
 
+// `mask` is built from `rule`; dense_BHTS, bool, holds its pairs as the reference says them.
 struct RandomMask {
   MaskMod rule;
   BlockMask mask;
   at::Tensor dense_BHTS;
 };
 
-// Rules over `max_tokens` tokens for 1 or `batch` rows and 1 or 2 heads.
+// A mask of a rule over `max_tokens` tokens, for 1 or `batch` rows and 1 or 2 heads.
 inline RandomMask random_mask(uint32_t seed, int64_t max_tokens, int64_t batch = 2) {
   RandomRules random(seed, max_tokens);
   const RandomRule rule = random.rule(batch, static_cast<int>(seed % 4));

@@ -1,5 +1,7 @@
 // Slow, obvious counterparts for the tests of masks: rules as closures, block masks from element
-// masks.
+// masks. Internal to tests.
+//
+// Shape legend: B batch rows, H heads, T query tokens, S key tokens.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,12 +33,13 @@ inline MaskMod documents(const std::vector<int64_t>& lengths) {
 
 using ElementRule = std::function<bool(int64_t b, int64_t h, int64_t q, int64_t kv)>;
 
-// A rule and, built beside it, what it means.
+// A rule and, built beside it, the closure of its meaning.
 struct RandomRule {
   MaskMod rule;
   ElementRule allows;
 };
 
+// Random rules over tokens 0 to max_tokens - 1, as a function of the seed.
 class RandomRules {
  public:
   RandomRules(uint32_t seed, int64_t max_tokens) : random_(seed), max_tokens_(max_tokens) {}
@@ -45,7 +48,7 @@ class RandomRules {
     return std::uniform_int_distribution<int64_t>(low, high)(random_);
   }
 
-  // Runs of one to `max_length` tokens with ids in any order; [rows, max_tokens].
+  // Document ids [rows, max_tokens], int64: runs of 1 to `max_length` tokens, ids going up or down.
   at::Tensor document_ids(int64_t rows, int64_t max_length) {
     at::Tensor ids_BT = at::empty({rows, max_tokens_}, at::kLong);
     int64_t* ids = ids_BT.mutable_data_ptr<int64_t>();
@@ -64,8 +67,8 @@ class RandomRules {
     return ids_BT;
   }
 
-  // `batch`: rows of a leaf's tensor, or 1 to have every leaf the same for all rows. `opaque`:
-  // whether mask_fn may occur.
+  // A rule of at most `depth` levels of operators. `batch`: rows of a leaf's tensor, or 1 to have
+  // every leaf the same for all rows. `opaque`: whether mask_fn may occur.
   RandomRule rule(int64_t batch, int depth, bool opaque = true) {
     if (depth == 0 || uniform(0, 3) == 0) return leaf(batch, opaque);
     const RandomRule a = rule(batch, depth - 1, opaque);
@@ -87,7 +90,7 @@ class RandomRules {
     return {a.rule | b.rule, [a, b](auto... at) { return a.allows(at...) || b.allows(at...); }};
   }
 
-  // Ids -1 to 3 in runs; equal ids may lie apart.
+  // Block ids [rows, max_tokens], int64: ids -1 to 3 in runs; equal ids may lie apart.
   at::Tensor scattered_ids(int64_t rows) {
     at::Tensor ids_BT = at::empty({rows, max_tokens_}, at::kLong);
     int64_t* ids = ids_BT.mutable_data_ptr<int64_t>();
@@ -98,7 +101,7 @@ class RandomRules {
   }
 
  private:
-  // Kept only if it still covers all tokens.
+  // `a` at shifted indices, or `a` itself where the shifted rule does not cover all tokens.
   RandomRule shifted(const RandomRule& a) {
     const int64_t q_by = uniform(-6, 6);
     const int64_t kv_by = uniform(-6, 6);
@@ -225,6 +228,7 @@ class RandomRules {
   int64_t max_tokens_;
 };
 
+// The pairs of a rule, pair by pair: bool [B, H, T, S].
 inline at::Tensor dense_from_rule(const ElementRule& allows, const MaskShape& shape) {
   at::Tensor dense_BHTS =
       at::empty({shape.batch, shape.heads, shape.q_len, shape.kv_len}, at::kBool);
@@ -239,7 +243,7 @@ inline at::Tensor dense_from_rule(const ElementRule& allows, const MaskShape& sh
   return dense_BHTS;
 }
 
-// One tile of an element mask: its bits, and how many pairs are set.
+// One tile of an element mask: its bits, how many pairs are set, and how many are in range.
 struct ReferenceTile {
   std::vector<uint64_t> bits;
   int64_t pairs = 0;

@@ -1,5 +1,11 @@
-// What the tests of attention backends share: random inputs, a backend's outputs and gradients,
-// tolerances.
+// Helpers of the tests of attention backends: random inputs, backends by name, and comparisons with
+// tolerances. Internal to tests.
+//
+//   const AttentionInputs in = random_inputs({.q_len = 20}, at::kFloat);
+//   const at::Tensor out = backend("flex")(in.q_BTHD, in.k_BSKD, in.v_BSKE, mask).out_BTHE;
+//   out.backward(in.d_out_BTHE);       // gradients are in in.q_BTHD.grad(), ...
+//
+// Shape legend: as in attention/op/attention.h.
 #pragma once
 
 #include <ATen/TensorOperators.h>
@@ -24,18 +30,21 @@ struct AttentionSizes {
   int64_t value_dim = 8;
 };
 
+// A copy of x that collects a gradient of its own.
 inline at::Tensor leaf(const at::Tensor& x) { return x.detach().clone().set_requires_grad(true); }
 
+// Inputs of one call (leaves of autograd) and a gradient of its output.
 struct AttentionInputs {
   at::Tensor q_BTHD;
   at::Tensor k_BSKD;
   at::Tensor v_BSKE;
   at::Tensor d_out_BTHE;
 
-  // Leaves of their own, so that gradients of two backends do not meet.
+  // The same values as new leaves, so that the gradients of two backends do not meet.
   AttentionInputs fresh() const { return {leaf(q_BTHD), leaf(k_BSKD), leaf(v_BSKE), d_out_BTHE}; }
 };
 
+// Standard normal inputs from LibTorch's generator, drawn in float64 and rounded to `dtype`.
 inline AttentionInputs random_inputs(const AttentionSizes& sizes, at::ScalarType dtype) {
   const auto randn = [&](int64_t length, int64_t heads, int64_t dim) {
     return at::randn({sizes.batch, length, heads, dim}, at::kDouble).to(dtype);
@@ -50,6 +59,7 @@ inline AttentionOp backend(const std::string& name) {
   return AttentionRegistry::with_builtins().make(name);
 }
 
+// The distance from 1 to the next number of a floating point type.
 inline double epsilon(at::ScalarType dtype) {
   switch (dtype) {
     case at::kDouble:
@@ -63,12 +73,13 @@ inline double epsilon(at::ScalarType dtype) {
   }
 }
 
+// The largest magnitude in x, or 0 without elements.
 inline double max_abs(const at::Tensor& x) {
   return x.numel() == 0 ? 0.0 : x.detach().to(at::kDouble).abs().max().item<double>();
 }
 
-// |actual - expected| <= absolute + relative * |expected|, element by element, infinities equal, no
-// NaN.
+// Expects |actual - expected| <= absolute + relative * |expected| of every element, infinities in
+// the same places, and no NaN.
 inline void expect_close(const at::Tensor& actual, const at::Tensor& expected, double absolute,
                          double relative, const std::string& what) {
   ASSERT_TRUE(actual.defined()) << what;

@@ -21,7 +21,7 @@ using testing::random_inputs;
 
 BlockMask mask_10() { return create_block_mask(causal(), {.q_len = 10, .kv_len = 10}); }
 
-// A call that needs this feature (and what it implies).
+// The options of a call that needs this feature and the features that it implies.
 AttentionOptions options_with(AttentionFeature feature, at::ScalarType dtype) {
   AttentionOptions options;
   if (feature == kSoftCap) options.soft_cap = 5.0;

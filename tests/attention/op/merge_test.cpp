@@ -86,7 +86,8 @@ TEST(MergeTest, PartsOfTheKeysAreTheWhole) {
     };
     const std::vector<at::Tensor> whole = gradients(false);
     const std::vector<at::Tensor> merged = gradients(true);
-    // As in flex_attention_test.cpp, for both roads: 2 * 4 eps (8 D + S) of the largest result.
+    // The bound of flex_attention_test.cpp, once for each of the two ways:
+    // 2 * 4 eps (8 D + S) of the largest result.
     const double noise = 8 * epsilon(dtype) * (8 * 8 + 30);
     for (size_t i = 0; i < whole.size(); ++i) {
       const double size = testing::max_abs(whole[i].masked_fill(whole[i].isinf(), 0.0));

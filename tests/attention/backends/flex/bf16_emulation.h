@@ -1,6 +1,7 @@
-// Kernels that multiply bfloat16 on any processor, in the layouts of flex/tile_kernels.h: what
-// tiles of AMX do, element by element. Reads every element that a product may read, so that missing
-// zeros show.
+// Kernels that multiply bfloat16 on any processor, in the layouts of
+// attention/backends/flex/tile_kernels.h. They do element by element what the tile registers of AMX
+// do, and read every element that a product may read, so that missing zeros show.
+// Internal to tests/attention/backends/flex/.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 
 namespace tessera::testing {
 
+// The number that the bits of a bfloat16 mean.
 inline float widened(uint16_t bits) {
   const uint32_t word = uint32_t{bits} << 16;
   float x = 0;
@@ -16,6 +18,7 @@ inline float widened(uint16_t bits) {
   return x;
 }
 
+// Bf16Kernels::multiply by its definition.
 inline void multiply_bf16(int m, int n, int k, flex::Bf16Rows a, flex::Bf16Pairs b, float* c,
                           ptrdiff_t c_row, bool accumulate) {
   constexpr int kPad = flex::kPad;

@@ -33,7 +33,7 @@ const flex::TileKernels& bf16_kernels() {
 }
 
 struct Case {
-  // Of lse: as flex::backward takes it.
+  // The gradient of lse, as flex::backward takes it.
   at::Tensor d_lse_BHT() const {
     return inputs.d_out_BTHE.select(3, 0).transpose(1, 2).to(at::kFloat);
   }

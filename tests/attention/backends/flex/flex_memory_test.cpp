@@ -61,7 +61,7 @@ class CountingAllocator : public c10::Allocator {
   std::atomic<int64_t> peak_ = 0;
 };
 
-// Of forward and backward; masks are made once per step and not counted.
+// The peak of a forward and a backward pass; masks are made once per step and are not counted.
 int64_t peak_bytes(CountingAllocator& allocator, const std::string& name, int64_t tokens) {
   const AttentionInputs in = random_inputs({.batch = 1,
                                             .q_len = tokens,
@@ -88,7 +88,7 @@ TEST(FlexMemoryTest, GrowsWithTheTokensNotWithTheirSquare) {
   const double growth = peak(2048) - small;
   EXPECT_GT(small, 1024 * 2 * 64 * 4);
   EXPECT_NEAR((peak(8192) - small) / growth, 7.0, 0.05);
-  // The same count sees a T x S matrix where there is one.
+  // The allocator counts a T x S matrix where there is one.
   const int64_t eager = peak_bytes(allocator, "eager", 1024);
   EXPECT_GT(eager, int64_t{2} * 1024 * 1024 * 4);
 }
