@@ -6,7 +6,7 @@
 namespace tessera {
 namespace {
 
-// rows: of the batch; length: of dim 1.
+// rows is the number of rows of the batch, length the expected size of dim 1.
 void check_member(const char* name, const at::Tensor& tensor, const char* expected, bool has_type,
                   int64_t dims, int64_t rows, int64_t length, at::Device device) {
   TORCH_CHECK(tensor.defined(), "Extras::", name, ": got an undefined tensor, expected ", expected,
@@ -19,7 +19,7 @@ void check_member(const char* name, const at::Tensor& tensor, const char* expect
               ", expected the device of the tokens, ", device);
 }
 
-// On another device a look at the values would wait for the device.
+// Looks at values on the CPU only: on another device that would wait for the device.
 void check_slots(const at::Tensor& feature_of_token_BT, int64_t num_slots) {
   if (!feature_of_token_BT.is_cpu() || feature_of_token_BT.numel() == 0) return;
   const auto [low, high] = at::aminmax(feature_of_token_BT);

@@ -1,4 +1,4 @@
-// What rows have besides text: images, as patches.
+// Extras: the images of rows, as patches.
 //
 // Row b has P patch slots. The patches of its images stand there one image after the other; slots
 // after the last image are padding. A model with an encoder makes a feature of every patch and puts
@@ -8,7 +8,7 @@
 //   image_ids_BP         {0  0  0  1  -1  -1}
 //   feature_of_token_BT  {-1 0 1 2 -1 -1 3 -1}      "<text> a <text> b <text>", 8 tokens
 //
-// Without any member, which is the default, there is only text.
+// Without any member, which is the default, there is only text. Members are on the tokens' device.
 //
 // Shape legend: B rows, T tokens of a row, P patch slots of a row, C numbers of a patch.
 #pragma once
@@ -19,10 +19,10 @@
 
 namespace tessera {
 
-// Of a token that keeps its embedding.
+// The feature_of_token_BT of a token that keeps its embedding.
 inline constexpr int64_t kNoFeature = -1;
 
-// Of a slot that is padding.
+// The image id of a slot that is padding.
 inline constexpr int64_t kNoImage = -1;
 
 // Either all members are undefined or none.
@@ -38,8 +38,10 @@ struct Extras {
 
   bool empty() const;
 
-  // That they belong to these tokens [B, T] (or a part of each row). Throws c10::Error naming the
-  // member, what was got and what was expected. Values are looked at on the CPU only.
+  // Checks that the extras belong to these tokens [B, T] (or to a part of each row). Throws
+  // c10::Error naming the member, what was got and what was expected, for an undefined member
+  // beside defined ones, another dtype, shape or device, and for a slot number out of range, which
+  // is looked at on the CPU only.
   void check(const at::Tensor& tokens_BT) const;
 
   Extras to(at::Device device) const;

@@ -1,5 +1,6 @@
-// Attention functions, mask rules and mask forms from a shared library outside of this tree, which
-// `experimental.custom_import` names. docs/examples/custom_attention is a whole project.
+// How a shared library outside of this tree adds attention functions, mask rules and mask forms to
+// a run whose `experimental.custom_import` names it. docs/examples/custom_attention is a whole
+// project.
 //
 //   #include "models/extension.h"
 //   TESSERA_EXTENSION(registries) {
@@ -10,7 +11,8 @@
 // ours come from the program that loads it, so types, vtables and registries are one and the same
 // on both sides. C++ has no stable ABI, so library and program must be built from the same headers
 // with the same compiler family and LibTorch; the program compares `extension_abi` before anything
-// else.
+// else and refuses a library that differs with c10::Error (trainer/support/extensions.h). An
+// exception of the library's function becomes a c10::Error that names the library.
 #pragma once
 
 #include <torch/headeronly/version.h>
@@ -22,23 +24,24 @@
 
 namespace tessera {
 
-// What an extension adds to. Lives until it returns; a run has its own, so nothing is global.
+// The registries of the run that loads the library; every run has its own, so nothing is global.
+// The struct itself lives only during the call of the library's function.
 struct ExtensionRegistries {
   AttentionRegistry& attention;
   MaskRegistry& masks;
 };
 
-// What must be equal in a library and the program that loads it.
+// The versions and layouts that must be equal in a library and in the program that loads it.
 struct ExtensionAbi {
   const char* tessera_version;
   const char* libtorch_version;
   int32_t compiler_abi;  // of GCC and of compilers compatible with it
   int32_t cxx11_strings;
-  uint64_t layout;  // of the types that cross the border
+  uint64_t layout;  // hash of the sizes of the types that cross the border
 };
 
-// Evaluated by the compiler that sees it: a function could be taken from the program at load time
-// and would then agree with it always.
+// The ABI of whoever compiles the call. It is consteval because an ordinary function could be taken
+// from the program at load time, and the library would then always agree with the program.
 consteval ExtensionAbi extension_abi() {
   uint64_t layout = 0;
   for (const size_t size :
@@ -54,7 +57,8 @@ consteval ExtensionAbi extension_abi() {
 
 }  // namespace tessera
 
-// Once in a library, followed by the body of a function that adds to `registries`.
+// Stands once in a library, followed by the body of a function that adds to `registries`, an
+// ExtensionRegistries&. Exports the two functions that the program looks up by name.
 #define TESSERA_EXTENSION(registries)                                                \
   extern "C" __attribute__((visibility("default"))) tessera::ExtensionAbi            \
   tessera_extension_abi() {                                                          \

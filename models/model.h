@@ -4,9 +4,14 @@
 // device, lists its parameters as slots in blocks, and is handed its masks explicitly: it stores
 // none and its layers build none.
 //
+//   // Per microbatch:
 //   AttentionMasks masks = model.get_attention_masks(create_block_mask, batch, tokenizer, extras);
-//   // per microbatch Tensor logits_BTV = model.forward(batch.tokens_BT, masks, {.positions_BT =
-//   batch.positions_BT});
+//   at::Tensor logits_BTV =
+//       model.forward(batch.tokens_BT, masks, {.positions_BT = batch.positions_BT});
+//
+// Before the first forward the parameters must have storage (parallel/fsdp/sharded_parameters.h, or
+// tests/support/flat_parameters.h in tests) and values (initialize_parameters, or a loader such as
+// models/llama3/hf.h). A model is used by one thread at a time.
 //
 // Shape legend: B rows, T tokens, D model dim, V vocabulary.
 #pragma once
@@ -29,7 +34,7 @@
 
 namespace tessera {
 
-// What goes with a forward besides tokens and masks; nothing here has a gradient.
+// The inputs of a forward besides tokens and masks; none of them gets a gradient.
 struct ForwardInputs {
   at::Tensor positions_BT = {};  // int64, RoPE positions
   Extras extras = {};            // empty where extras_reader() is not kThisStage
@@ -46,16 +51,17 @@ struct AttentionSite {
   std::string kind;
   AttentionOp* op = nullptr;
 
-  // As in that mask's shape. An op over rows finds the keys of the ranks that share them; one over
-  // a sequence of the model's own has them all.
+  // The sequence that the mask's shape names. Under context parallelism an op over rows is wrapped
+  // to find the keys that other ranks hold; an op over a sequence of the model's own has them all.
   MaskSequence sequence = MaskSequence::kRow;
 };
 
-// Which part of a model reads ForwardInputs::extras: none, another pipeline stage, or this one.
+// The part of a model that reads ForwardInputs::extras: none, another pipeline stage, or this one.
 enum class ExtrasReader { kNone, kOtherStage, kThisStage };
 
-// hidden_BTD: all tokens of the rows, also under sequence parallelism; weight_VD: the rows of the
-// head's weight that `vocabulary` says.
+// A function of hidden states and the head's weight, for Model::with_head. hidden_BTD has all
+// tokens of the rows, also under sequence parallelism; weight_VD has those rows of the head's
+// weight that `vocabulary` says, which is fewer than V under tensor parallelism.
 using HeadFn = std::function<at::Tensor(const at::Tensor& hidden_BTD, const at::Tensor& weight_VD,
                                         const VocabularyPart& vocabulary)>;
 
@@ -65,7 +71,8 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // What this model's configuration says of masks, for mask forms (attention/registry/mask_registry.h).
+  // The parts of this model's configuration that mask forms may read
+  // (attention/registry/mask_registry.h).
   virtual MaskConfig mask_config() const { return {}; }
 
   // Builds this model's masks for one microbatch by calling create_mask_fn once per kind of layer.
@@ -79,27 +86,30 @@ class Model {
   // stages; under sequence parallelism this rank's tokens.
   virtual std::vector<int64_t> hidden_shape(int64_t num_rows, int64_t num_tokens) const = 0;
 
-  // Hidden states after the final norm. input: tokens int64 [B, T]. A pipeline stage
+  // Hidden states [B, T, D] after the final norm, from tokens int64 [B, T]. A pipeline stage
   // (models/placement.h) without the embedding takes the hidden states of the stage before, one
-  // without the head returns those after its last layer.
+  // without the head returns those after its last layer; hidden_shape tells their shape. Throws
+  // c10::Error for inputs of another shape or dtype and for parameters on the meta device.
   virtual at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
                            const ForwardInputs& inputs) = 0;
 
-  // Only the stage that reads extras (it has the encoder) gets them in its forward; a batch with
-  // extras is refused where no stage does. Under sequence parallelism embeddings are cut by tokens
-  // and feature_of_token_BT is not: a model that reads extras cuts it. Ranks of FSDP must run the
-  // same blocks: an encoder runs for every batch, whose slots may all be padding.
+  // Where extras are read. The stage with the encoder reads them, and only that stage gets them in
+  // its forward; the trainer refuses a batch with extras where no stage reads them. Under sequence
+  // parallelism embeddings are cut by tokens and feature_of_token_BT is not: a model that reads
+  // extras cuts it. Ranks of FSDP must run the same blocks: an encoder runs for every batch, whose
+  // slots may all be padding.
   virtual ExtrasReader extras_reader() const { return ExtrasReader::kNone; }
 
-  // Logits [B, T, V] of hidden states [B, T, D]. This and the next two: only where the head is.
+  // Logits [B, T, V] of hidden states [B, T, D]. head, with_head and head_weight throw c10::Error
+  // on a pipeline stage without the head.
   virtual at::Tensor head(const at::Tensor& hidden_BTD) = 0;
 
   // Runs `function` on hidden states and the head's weight as a segment of the block that owns the
-  // weight, and returns what it returns: for losses that never hold the whole logits. See HeadFn.
+  // weight, and returns its result: for losses that never hold the whole logits. See HeadFn.
   virtual at::Tensor with_head(const at::Tensor& hidden_BTD, const HeadFn& function) = 0;
 
-  // The head's weight [V, D], or this rank's rows of it. Shares storage and gradient with its slot:
-  // whole only where nothing shards it, else inside with_head.
+  // The head's weight [V, D], or this rank's rows of it: the slot's own tensor, which shares
+  // storage and gradient with it. Where FSDP shards the weight, it is whole only inside with_head.
   virtual at::Tensor head_weight() const = 0;
 
   virtual int64_t vocab_size() const = 0;  // of the whole model
@@ -127,23 +137,24 @@ class Model {
 
   // All slots of all blocks, in order. A tied parameter has one slot.
   std::vector<ParameterSlot> parameters();
-  int64_t num_parameters();  // of whole parameters, also where tensor parallelism has cut them
+  int64_t num_parameters();  // elements of whole parameters, also where they are cut
 
  protected:
   Model() = default;
 };
 
-// Fills every parameter as its slot says (models/init/init.h): the same seed gives the same bits. The
-// parameters must have storage (a ParameterStore, or tests/support/flat_parameters.h); throws c10::Error naming one that has
-// none.
+// Fills every parameter as its slot says (models/init/init.h): the same seed gives the same bits.
+// Every parameter must be whole on this rank and have storage. Throws c10::Error naming the
+// parameter that has no storage or no floating-point dtype. Where ranks hold parts, the trainer
+// calls initialize_shard for each part instead.
 void initialize_parameters(Model& model, uint64_t seed);
 
 class AttentionRegistry;
 
 // Switches a built model to other attention ("sdpa", or by kind of layer: "flex, sliding=sdpa"; see
-// attention/registry/attention_choice.h). Throws c10::Error, and changes nothing, for names, arguments and
-// kinds that do not exist, for a model that lists no sites, and for a backend whose masks are built
-// in another form than those that the model gets.
+// attention/registry/attention_choice.h). Throws c10::Error, and changes nothing, for names,
+// arguments and kinds that do not exist, for a model that lists no sites, and for a backend whose
+// masks are built in another form than those that the model gets.
 void set_attention(Model& model, const AttentionRegistry& registry, const std::string& choices);
 
 }  // namespace tessera

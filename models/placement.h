@@ -1,5 +1,6 @@
-// What a rank builds of a model: decided by the trainer, given to a model's constructor as values,
-// so that its forward names no rank and no degree. A default placement is the whole model.
+// ModelPlacement: the part of a model that one rank builds. The trainer decides it and gives it to
+// the model's constructor as values, so that the forward names no rank and no degree. A default
+// placement is the whole model.
 #pragma once
 
 #include <optional>
@@ -15,18 +16,21 @@ class WeightGradients;
 }
 
 struct ModelPlacement {
+  // How weights are cut over tensor-parallel ranks; by default they are not.
   TensorParallel tensor = {};
 
-  // The modules of one pipeline stage; nothing: all of them. Modules that are absent pass their
-  // input through.
+  // The modules of one pipeline stage; without a value all modules are built. Modules that are
+  // absent pass their input through.
   std::optional<pipeline::StageModules> stage = {};
 
   // Tied embeddings, for the stage with the head: the embedding's block of the stage that has it,
-  // when that is on this rank. Without it the head declares a copy of the weight, under the
-  // embedding's name; whoever owns the parameters sums the gradients of both.
+  // when that stage is on this rank. The block must outlive the model. Without it the head declares
+  // a copy of the weight, under the embedding's name; whoever owns the parameters sums the
+  // gradients of both (ShardedParameters::share_gradient).
   Block* tied_embedding = nullptr;
 
-  // Takes the layers' weight gradients (split backward). Must outlive the model.
+  // Takes the layers' weight gradients (split backward); null: they come with backward. Must
+  // outlive the model.
   pipeline::WeightGradients* weight_gradients = nullptr;
 };
 

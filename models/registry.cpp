@@ -17,8 +17,8 @@ struct Family {
                                  const ModelPlacement& placement);
 };
 
-// One line per family; see README.md. (A list and no self-registration: the linker drops objects of
-// a static library that nothing refers to.)
+// One line per family; see models/README.md. The families are a list and do not register
+// themselves, because the linker drops objects of a static library that nothing refers to.
 constexpr Family kFamilies[] = {
     {"llama3", llama3_flavors, [](const std::string& f) { return llama3_flavor(f).n_layers; },
      make_llama3},

@@ -17,8 +17,8 @@ void call(const std::function<void()>& callback) {
   if (callback) callback();
 }
 
-// before(), body(), after(): after runs whatever happens, and the first exception is the one that
-// leaves.
+// Runs before(), body(), after(): after runs whatever happens, and the first exception is the one
+// that leaves.
 template <typename Body>
 void bracketed(const std::function<void()>& before, const std::function<void()>& after,
                Body&& body) {
@@ -49,7 +49,7 @@ Tensor run_forward(const Block& block, const Tensor& input, const SegmentFn& for
   return output;
 }
 
-// What waits between a segment's forward and its backward: with `recompute` the input and the
+// The state between a segment's forward and its backward: with `recompute` the input and the
 // function to run again, otherwise the output at the end of the inner graph.
 struct PendingBackward : torch::CustomClassHolder {
   explicit PendingBackward(Block& owner) : block(owner) {}

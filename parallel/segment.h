@@ -6,7 +6,8 @@
 // changes no bit of any result.
 //
 //   Block block{.name = "layers.0", .slots = {...}};
-//   Tensor y = run_segment(block, x, [&](const Tensor& h) { return layer.forward(h, mask, rope);
+//   at::Tensor y = run_segment(block, x, [&layer, mask, rope](const at::Tensor& h) {
+//     return layer.forward(h, mask, rope);
 //   });
 #pragma once
 
@@ -20,8 +21,8 @@
 
 namespace tessera {
 
-// Any of them may be empty. Each "after" runs once for its "before", also when something between
-// them threw.
+// Any of the callbacks may be empty. Each "after" runs once for its "before", also when something
+// between them threw.
 struct SegmentCallbacks {
   std::function<void()> before_forward = {};
   std::function<void()> after_forward = {};

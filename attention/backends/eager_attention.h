@@ -1,4 +1,4 @@
-// The backend "eager": plain tensor operations on the dense mask, in any dtype and on any device. It
+// The backend "eager": plain tensor operations on the dense mask, in any dtype, on any device. It
 // is the slow, obvious oracle that the others are tested against, and the only backend that returns
 // attention weights. Memory is T x S per head.
 #pragma once

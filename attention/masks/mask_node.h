@@ -1,8 +1,9 @@
 // MaskNode: one node of a rule's expression tree. Internal to attention/; users hold a MaskMod.
 //
 // A new leaf is one class that answers two questions about the same set of pairs (the element, the
-// bands) and says who it is (print, equality, hash). See README.md for an example. A rule that holds a mask_fn is opaque: its bands are bounds only, and what lies
-// between the bounds is asked row by row.
+// bands) and says who it is (print, equality, hash). See README.md for an example. A rule that
+// holds a mask_fn is opaque: its bands are bounds only, and what lies between the bounds is asked
+// row by row.
 #pragma once
 
 #include <cstdint>

@@ -52,7 +52,8 @@ void InputFile::read_at(int64_t offset, char* to, int64_t size) const {
 std::string read_file(const std::string& path) {
   InputFile file(path);
   constexpr int64_t kLeastRoom = 4096;
-  // One byte more than stated, so that the end of the file is usually met without growing.
+  // The room is one byte more than stated, so that the end of the file is usually met without
+  // growing.
   std::string text(static_cast<size_t>(std::max(file.stated_size() + 1, kLeastRoom)), '\0');
   size_t size = 0;
   while (true) {

@@ -1,9 +1,11 @@
 // Rectangles of a tensor that several ranks or files hold, and how two cuttings of one
 // tensor meet. Plain values.
 //
-//   check_tiling("wq.weight", {5, 4}, {{{0, 0}, {3, 4}}, {{3, 0}, {2, 4}}});   // throws unless
-//   exact const std::optional<Rectangle> common = overlap(mine, saved); view_of(my_tensor, mine,
-//   *common).copy_(view_of(saved_tensor, saved, *common));
+//   check_tiling("wq.weight", {5, 4}, {{{0, 0}, {3, 4}}, {{3, 0}, {2, 4}}});   // does not throw
+//   const std::optional<Rectangle> common = overlap(mine, saved);
+//   if (common) {
+//     view_of(my_tensor, mine, *common).copy_(view_of(saved_tensor, saved, *common));
+//   }
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,7 +26,7 @@ struct Rectangle {
   bool operator==(const Rectangle&) const = default;
 };
 
-// What two rectangles of one tensor have in common; nothing when that has no element.
+// The common part of two rectangles of one tensor; no value when it has no element.
 std::optional<Rectangle> overlap(const Rectangle& a, const Rectangle& b);
 
 // The view of `tensor`, which holds the rectangle `held`, where `inside` lies in it.
@@ -34,9 +36,10 @@ at::Tensor view_of(const at::Tensor& tensor, const Rectangle& held, const Rectan
 void check_inside(const std::string& name, const std::vector<int64_t>& shape,
                   const Rectangle& rectangle);
 
-// Throws c10::Error naming `name` and the first place where the rectangles do not hold every element of
-// a tensor of this shape exactly once, or lie outside of it. Rectangles without elements are allowed.
-// Takes time proportional to the rectangles when they are cells of one grid, as ranks cut.
+// Throws c10::Error naming `name` and the first place where the rectangles do not hold every
+// element of a tensor of this shape exactly once, or lie outside of it. Rectangles without elements
+// are allowed. Takes time proportional to the rectangles when they are cells of one grid, as ranks
+// cut.
 void check_tiling(const std::string& name, const std::vector<int64_t>& shape,
                   const std::vector<Rectangle>& rectangles);
 

@@ -58,7 +58,7 @@ class MappedFile {
   uint64_t size_ = 0;
 };
 
-// A bool of any other value than 0 and 1 is undefined behaviour for whoever reads it.
+// Refuses other bytes than 0 and 1: reading them as bool is undefined behaviour.
 void check_bools(std::string_view bytes, const std::string& path, const std::string& name) {
   for (size_t i = 0; i < bytes.size(); ++i) {
     const int value = static_cast<unsigned char>(bytes[i]);
@@ -131,6 +131,17 @@ at::Tensor SafetensorsFile::Impl::read(const SafetensorsEntry& entry, at::Scalar
   return tensor;
 }
 
+std::string safetensors_dtype_name(at::ScalarType dtype) {
+  const SafetensorsDtype* found = find_safetensors_dtype(dtype);
+  TORCH_INTERNAL_ASSERT(found != nullptr, "no safetensors dtype for ", dtype);
+  return found->name;
+}
+
+std::optional<at::ScalarType> safetensors_dtype(const std::string& name) {
+  const SafetensorsDtype* found = find_safetensors_dtype(name);
+  return found == nullptr ? std::nullopt : found->type;
+}
+
 at::Tensor SafetensorsFile::get(const std::string& name) const {
   const SafetensorsEntry& entry = impl_->entry(name);
   return impl_->read(entry, dtype(name), entry.sizes, 0);
@@ -153,7 +164,7 @@ at::Tensor SafetensorsFile::get(const std::string& name, const Rectangle& rectan
 
 namespace {
 
-// "weight_map" of an index: tensor name -> shard.
+// Reads the "weight_map" of an index: tensor name -> shard.
 std::map<std::string, std::string> read_weight_map(const std::string& index_path) {
   std::ifstream stream(index_path);
   TORCH_CHECK(stream, "cannot open ", index_path, ": ", system_reason());
@@ -253,7 +264,7 @@ TensorToWrite plan_tensor(const std::string& path, const std::string& name,
   return {&name, &tensor, dtype, static_cast<uint64_t>(tensor.numel()) * dtype->num_bits / 8};
 }
 
-// In the reference writer's order: falling dtype (hence alignment), then name.
+// The tensors in the reference writer's order: falling dtype (hence alignment), then name.
 std::vector<TensorToWrite> plan_tensors(const std::string& path, const NamedTensors& tensors,
                                         const SafetensorsWriteOptions& options) {
   std::vector<TensorToWrite> plan;

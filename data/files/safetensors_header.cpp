@@ -45,14 +45,14 @@ std::string dtype_names() {
   return names;
 }
 
-// Names come from the file: a long one must not fill the screen.
+// Quotes a name from the file, shortened: a long one must not fill the screen.
 std::string in_quotes(const std::string& name) {
   constexpr size_t kShown = 200;
   return name.size() <= kShown ? '"' + name + '"' : '"' + name.substr(0, kShown) + "...\"";
 }
 
-// Bytes of a tensor; none when a product does not fit or ends within a byte. Empty dimensions count
-// as 1 on the way, because LibTorch computes strides with them.
+// The bytes of a tensor; no value when a product does not fit or ends within a byte. Empty
+// dimensions count as 1 on the way, because LibTorch computes strides with them.
 std::optional<uint64_t> num_bytes_of(const SafetensorsEntry& entry) {
   int64_t span = 1;
   bool is_empty = false;

@@ -1,5 +1,9 @@
-// The header of a safetensors file: parsed, and checked against the file's size (internal to
-// data/files/safetensors.cpp).
+// Internal to data/files/: the header of a safetensors file, parsed and checked against the file's
+// size.
+//
+//   const SafetensorsHeader header = parse_safetensors_header(file_bytes, path);
+//   const SafetensorsEntry& first = header.entries.front();
+//   file_bytes.substr(header.data_start + first.begin, first.end - first.begin);   // its data
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -22,8 +26,8 @@ struct SafetensorsDtype {
   std::optional<c10::ScalarType> type;  // none: valid in a file, but LibTorch has no such tensor
 };
 
-// Pointers into one array in the order of the reference's enum, by which its writer sorts; nullptr
-// when unknown.
+// The entry of a dtype, or nullptr when it is unknown. All pointers lead into one array in the
+// order of the reference's enum, by which its writer sorts.
 const SafetensorsDtype* find_safetensors_dtype(std::string_view name);
 const SafetensorsDtype* find_safetensors_dtype(c10::ScalarType type);
 
@@ -40,11 +44,11 @@ struct SafetensorsEntry {
 struct SafetensorsHeader {
   std::vector<SafetensorsEntry> entries;  // in the order of the file
   std::map<std::string, std::string> metadata;
-  uint64_t data_start = 0;
+  uint64_t data_start = 0;  // bytes from the start of the file
 };
 
-// `file` is the whole file. Throws c10::Error with the path (for messages only), the tensor and
-// what is wrong.
+// `file` is the content of the whole file, `path` is for messages only. Throws c10::Error with the
+// path, the tensor and what is wrong.
 SafetensorsHeader parse_safetensors_header(std::string_view file, const std::string& path);
 
 }  // namespace tessera

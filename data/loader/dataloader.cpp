@@ -11,7 +11,7 @@
 namespace tessera {
 
 // A cursor on the endless stream of documents. `tokens_` holds the document under the cursor once
-// it is read; whether it is, says `loaded_`.
+// it is read, which `loaded_` tells.
 class DataLoader::Impl {
  public:
   Impl(std::unique_ptr<TextSource> source, std::shared_ptr<const Tokenizer> tokenizer,
@@ -69,7 +69,7 @@ class DataLoader::Impl {
                 ") (was the state saved with another dataset or tokenizer?)");
   }
 
-  // Documents in the order of an epoch; empty stands for the source's own order.
+  // The documents in the order of an epoch; an empty list stands for the source's own order.
   std::vector<int64_t> make_order(int64_t epoch) const {
     if (!options_.shuffle) return {};
     return shuffled_order(source_->num_documents(), options_.seed, epoch);

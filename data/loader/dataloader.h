@@ -1,4 +1,5 @@
-// Documents -> tokens -> rows of seq_len, packed by concatenating and splitting.
+// DataLoader turns documents into tokens and tokens into rows of seq_len, packed by concatenating
+// and splitting.
 //
 // The tokens of all documents ([BOS] text [EOS] each, in one global order) form a stream without
 // end: after the last document the order starts again. The stream is cut in windows of seq_len + 1
@@ -28,14 +29,14 @@
 namespace tessera {
 
 struct DataLoaderOptions {
-  int64_t seq_len = 2048;
-  bool shuffle = false;  // permute the documents anew in each epoch, by (seed, epoch)
+  int64_t seq_len = 2048;  // tokens of a row
+  bool shuffle = false;    // permute the documents anew in each epoch, by (seed, epoch)
   uint64_t seed = 0;
   InvalidUtf8 invalid_utf8 = InvalidUtf8::kReplace;
 };
 
-// Where the stream stands between two rows: enough to go on bit for bit. Plain data, saved in
-// checkpoints.
+// The place of the stream between two rows: enough to go on bit for bit with the same dataset,
+// tokenizer and options. Plain data, saved in checkpoints.
 struct DataLoaderState {
   int64_t epoch = 0;
   int64_t document = 0;  // index in the epoch's order of the document being read
@@ -59,9 +60,9 @@ class DataLoader {
              const DataLoaderOptions& options);
   ~DataLoader();
 
-  // The next num_rows rows, on the CPU. Throws c10::Error when num_rows < 1, when an unreadable or
-  // invalid document is met, or when a whole epoch holds no token. After an error the rows begun
-  // are lost: go on from load_state, or stop.
+  // The next num_rows rows, on the CPU, without extras. Throws c10::Error when num_rows < 1, when
+  // an unreadable or invalid document is met, or when a whole epoch holds no token. After an error
+  // the rows begun are lost: the caller goes on from load_state, or stops.
   Batch next(int64_t num_rows);
 
   // The rows of a slice; the stream goes on behind its `stride` rows. Documents of rows that are

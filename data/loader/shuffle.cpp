@@ -15,8 +15,8 @@ uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
-// In [0, bound). Some values are likelier than others by at most bound / 2^64: nothing, for numbers
-// of documents.
+// A number in [0, bound). Some values are likelier than others by at most bound / 2^64, which is
+// negligible for numbers of documents.
 uint64_t below(uint64_t bound, uint64_t random) {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(random) * bound) >> 64);
 }

@@ -25,8 +25,8 @@ std::string joined(const std::vector<std::string_view>& suffixes) {
   return list;
 }
 
-// What stands at `path`, links followed; nothing when there is nothing. Any other failure is the
-// user's to know.
+// The status of `path`, links followed; no value when nothing stands there. Any other failure is
+// thrown for the user to know.
 std::optional<struct stat> look_up(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0) return status;

@@ -1,4 +1,4 @@
-// From training.dataset_path to a list of files.
+// find_files turns training.dataset_path into a list of files.
 //
 // The value is a folder, a file, a glob, or a comma-separated list of these. A value (or entry)
 // that exists as it is written is taken as it is written, so names with commas or brackets work.
@@ -9,6 +9,8 @@
 //   file    taken whatever its name
 //   glob    *, ? and [...] as in glob(7); matching files are taken whatever their names, matching
 //           folders are searched. `**` is refused: name the folder instead
+//
+//   find_files("corpus,extra/*.txt", {".txt", ".md"})   // corpus: its .txt and .md; and the glob
 //
 // The result is sorted by the bytes of the paths, each path once. File types come from the
 // directory entries: no file in a folder is opened, and only links are looked up.

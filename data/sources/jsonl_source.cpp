@@ -21,7 +21,7 @@ struct LineFile {
   int64_t first_document = 0;
 };
 
-// A last line without a newline is a line; nothing after a last newline is not.
+// A last line without a newline is a line; the empty rest after a last newline is none.
 std::vector<int64_t> find_line_ends(const std::string& path, std::string& buffer) {
   InputFile file(path);
   std::vector<int64_t> ends;

@@ -1,4 +1,9 @@
-// Where documents come from: an indexed list of texts, read from disk when asked for.
+// TextSource: where documents come from, as an indexed list of texts that are read from disk when
+// asked for.
+//
+//   std::unique_ptr<TextSource> source =
+//       open_text_source({.dataset = "jsonl", .dataset_path = "corpus"});
+//   const SourceDocument first = source->read(0, InvalidUtf8::kReplace);
 #pragma once
 
 #include <cstdint>
@@ -8,7 +13,8 @@
 
 namespace tessera {
 
-// U+FFFD for each maximal ill-formed sequence, or an error with file and byte offset.
+// The treatment of ill-formed UTF-8 (utf8.h): U+FFFD for each maximal ill-formed sequence, or an
+// error with file and byte offset.
 enum class InvalidUtf8 { kReplace, kRefuse };
 
 struct SourceStats {
@@ -36,9 +42,9 @@ class TextSource {
   // Where document `index` stands, for messages: a path, or path:line.
   virtual std::string location(int64_t index) const = 0;
 
-  // text(index) with ill-formed UTF-8 repaired, or refused with an error that names location and
-  // byte offset. A source whose files cannot be parsed before they are repaired (JSONL) overrides
-  // it.
+  // text(index) with ill-formed UTF-8 repaired, or refused with a c10::Error that names location
+  // and byte offset. A source whose files cannot be parsed before they are repaired (JSONL)
+  // overrides it.
   virtual SourceDocument read(int64_t index, InvalidUtf8 policy) const;
 };
 
@@ -48,8 +54,8 @@ struct SourceOptions {
   std::string dataset_path;
 };
 
-// Finds the files now, reads them later; data/sources/find_files.h tells the rules of dataset_path.
-// Documents stand in byte order of the paths, each path once.
+// Finds the files at once and reads them later; data/sources/find_files.h tells the rules of
+// dataset_path. Documents stand in byte order of the paths, each path once.
 //   text_files  each file is one document. In a folder: .c .cc .cpp .cu .cuh .cxx .h .hpp .hxx
 //               .py .md .txt; in a glob or list whatever is named
 //   jsonl       each line is one JSON object and one document, its field `text`; a blank line is
@@ -61,7 +67,7 @@ struct SourceOptions {
 // that is unreadable is met when it is read.
 std::unique_ptr<TextSource> open_text_source(const SourceOptions& options);
 
-// Repairs `text` or throws, as `policy` says; `location` is for the message.
+// Repairs `text`, or throws c10::Error with `location` and byte offset, as `policy` says.
 SourceDocument check_utf8(std::string text, InvalidUtf8 policy, const std::string& location);
 
 }  // namespace tessera

@@ -12,8 +12,8 @@ struct Sequence {
   bool valid;
 };
 
-// What a lead byte asks for: bytes that follow, and the range of the first of these (all later
-// ones: 80..BF).
+// The bytes that a lead byte asks for: how many follow, and the range of the first of them (all
+// later ones lie in 80..BF).
 struct LeadByte {
   int num_following;
   unsigned char second_low = 0x80;

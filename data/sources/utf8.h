@@ -17,7 +17,8 @@
 
 namespace tessera {
 
-// Offset of the first byte of the first ill-formed sequence; nothing when the text is well formed.
+// The offset of the first byte of the first ill-formed sequence; no value when the text is well
+// formed.
 std::optional<size_t> find_invalid_utf8(std::string_view text);
 
 // Repairs `text` in place; returns the number of U+FFFD that were put in (0: the text is

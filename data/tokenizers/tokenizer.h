@@ -1,4 +1,8 @@
-// Text to token ids and back.
+// Tokenizer: text to token ids and back.
+//
+//   const ByteTokenizer tokenizer;
+//   std::vector<int64_t> ids;
+//   tokenizer.encode("ab", ids);   // {97, 98}
 #pragma once
 
 #include <cstdint>
@@ -18,15 +22,17 @@ class Tokenizer {
   virtual void encode(std::string_view text, std::vector<int64_t>& ids) const = 0;
   virtual std::string decode(const std::vector<int64_t>& ids) const = 0;
 
-  virtual int64_t vocab_size() const = 0;
+  virtual int64_t vocab_size() const = 0;  // ids are in [0, vocab_size), special ones included
+
+  // Special tokens; no value when the tokenizer has none of that kind.
   virtual std::optional<int64_t> bos_id() const = 0;
   virtual std::optional<int64_t> eos_id() const = 0;
   virtual std::optional<int64_t> pad_id() const = 0;
   virtual std::string name() const = 0;  // for the start banner
 };
 
-// Byte-level: id = byte value, then BOS = 256, EOS = 257, PAD = 258. encode and decode are exact
-// inverses on bytes.
+// A byte-level tokenizer: id = byte value, then BOS = 256, EOS = 257, PAD = 258. encode and decode
+// are exact inverses on bytes.
 class ByteTokenizer final : public Tokenizer {
  public:
   static constexpr int64_t kBos = 256;

@@ -99,7 +99,7 @@ TESSERA_INLINE float inverse_erf(float x) {
   return (w < 5.0f ? central : tail) * x;
 }
 
-// In place, lane by lane: words become normal numbers. Lanes a and b share a radius and an angle.
+// Turns words into normal numbers, lane by lane. Lanes a and b share a radius and an angle.
 TESSERA_CLONES void box_muller(const uint32_t* __restrict radius_words,
                                const uint32_t* __restrict angle_words, float* __restrict a,
                                float* __restrict b, int n, float mean, float std) {
@@ -119,10 +119,11 @@ TESSERA_CLONES void box_muller(const uint32_t* __restrict radius_words,
   }
 }
 
+// middle and half_width are those of the interval (erf(low'), erf(high')), with
+// low' = (low - mean) / (std sqrt(2)) and high' alike.
 struct TruncatedNormal {
-  float middle, half_width;  // of the interval (erf(low'), erf(high')), with low' = (low - mean) /
-                             // (std sqrt(2))
-  float mean, scale;         // scale = std sqrt(2)
+  float middle, half_width;
+  float mean, scale;  // scale = std sqrt(2)
   float low, high;
 };
 

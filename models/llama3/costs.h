@@ -1,6 +1,10 @@
-// What one forward and backward of Llama 3 keeps in memory and sends between tensor-parallel ranks,
-// by formula: of the whole model, or of the modules of one pipeline stage. Of the rank with the
-// largest parts (tensor rank 0).
+// The bytes that one forward and backward of Llama 3 keeps in memory and sends between
+// tensor-parallel ranks, by formula, for the whole model or for the modules of one pipeline stage.
+// All numbers are those of the rank with the largest parts (tensor rank 0). Nothing is allocated
+// and nothing throws.
+//
+//   const Llama3Activations held = llama3_activations(
+//       llama3_flavor("8B"), {.num_layers = 32}, {.rows = 1, .seq_len = 8192, .tp = 8});
 //
 // Legend: N tokens of a microbatch (under context parallelism this rank's), N' those that a tensor
 // rank has between layers (N / tp with sequence parallelism, else N), S tokens whose keys are at
@@ -42,17 +46,19 @@ struct Llama3Stage {
   bool head = true;            // and the final norm
 };
 
+// One microbatch on one rank.
 struct Llama3Step {
   int64_t rows = 1;     // of a microbatch
   int64_t seq_len = 0;  // tokens of a row on this rank
-  int64_t tp = 1;
+  int64_t tp = 1;       // tensor-parallel ranks
   bool sequence_parallel = true;
-  int64_t activation_bytes = 4;
-  int64_t statistic_bytes = 4;
-  int64_t key_tokens = -1;  // S, of all rows; -1: N
-  int64_t num_outputs = 1;  // P
+  int64_t activation_bytes = 4;  // e, of an element
+  int64_t statistic_bytes = 4;   // f, of an element
+  int64_t key_tokens = -1;       // S, of all rows; -1: N
+  int64_t num_outputs = 1;       // P
 };
 
+// Bytes on one rank for one microbatch.
 struct Llama3Activations {
   int64_t layer = 0;  // one layer that is not recomputed
   int64_t recomputed_layer = 0;
@@ -64,8 +70,8 @@ struct Llama3Activations {
 Llama3Activations llama3_activations(const Llama3Config& config, const Llama3Stage& stage,
                                      const Llama3Step& step);
 
-// Sent by a rank in one microbatch, without the loss: gathers and scatters of tokens with sequence
-// parallelism, all-reduces without.
+// Bytes that a rank sends in one microbatch, forward and backward, without the loss: gathers and
+// scatters of tokens with sequence parallelism, all-reduces without. All are 0 for tp = 1.
 struct Llama3TensorTraffic {
   int64_t gather = 0;
   int64_t scatter = 0;

@@ -31,7 +31,7 @@ const std::vector<Flavor>& flavors() {
   return all;
 }
 
-// "8B_flex_attn" -> "8B": TorchTitan names the block-causal variants of its flavors so.
+// "8B_flex_attn" -> "8B": the suffix is TorchTitan's for the block-causal variants of its flavors.
 std::string without_flex_suffix(const std::string& name) {
   for (const std::string_view suffix : {"_flex_attn", "_flex"}) {
     if (name.size() > suffix.size() && name.ends_with(suffix)) {

@@ -117,8 +117,8 @@ void refuse_what_llama3_lacks(const HfObject& config) {
   config.require("quantization_config", nullptr);
 }
 
-// rope_parameters holds all of it (transformers 5); before, rope_theta stood beside rope_scaling,
-// whose rope_type was called `type` at first.
+// transformers 5 has everything in rope_parameters. Older files have rope_theta beside
+// rope_scaling, and the oldest name its rope_type `type`.
 void read_rope(const HfObject& config, Llama3Config& result) {
   TORCH_CHECK(!config.has("rope_parameters") || !config.has("rope_scaling"), config.where(),
               ": got both rope_parameters and rope_scaling, expected one of them");
@@ -155,7 +155,7 @@ constexpr std::array kModelNames = {
     NamePair{"output.weight", "lm_head.weight"},
 };
 
-// After "layers.N." and "model.layers.N.".
+// Names after "layers.N." (ours) and "model.layers.N." (theirs).
 constexpr std::array kLayerNames = {
     NamePair{"attention.wq.weight", "self_attn.q_proj.weight"},
     NamePair{"attention.wk.weight", "self_attn.k_proj.weight"},
@@ -214,7 +214,7 @@ bool is_derived(const SafetensorsFolder& files, const std::string& name, bool ti
   return true;
 }
 
-// Every parameter that the model has, on whichever rank.
+// Hugging Face's names of all parameters that the model has, on whichever rank they lie.
 std::set<std::string> hf_names(const Llama3Config& config) {
   std::set<std::string> names;
   for (const NamePair& pair : kModelNames) names.insert(pair.theirs);
@@ -253,7 +253,7 @@ void check_same_tensors(const Llama3Config& config, const std::vector<NamedShard
   mismatches.check(folder);
 }
 
-// In our layout.
+// Reads this rank's part of a parameter, in our layout.
 at::Tensor read_part(const Llama3Config& config, const NamedShard& part,
                      const SafetensorsFolder& files) {
   const std::string name = hf_llama3_name(part.name);
@@ -308,9 +308,12 @@ std::string hf_llama3_name(const std::string& name) {
 // RoPE turns D/2 pairs of a head's rows, pair p by the angle position * theta^(-2p/D). Which rows
 // make pair p is a convention: rows 2p and 2p + 1 here (as in TorchTitan and Meta's files), rows p
 // and p + D/2 in Hugging Face (rotate_half). A permutation of rows, the same in q and k, changes no
-// score, as q.k sums over them; so
-//   ours[head, p, j] = theirs[head, j, p]   with row = head * D + 2p + j in ours and head * D + j *
-//   D/2 + p in theirs.
+// score, as q.k sums over them. With j = 0, 1 for the two rows of a pair,
+//
+//   ours[head, p, j] = theirs[head, j, p]
+//
+//   row in ours     head * D + 2p + j
+//   row in theirs   head * D + j * D/2 + p
 at::Tensor from_hf_llama3_layout(const Llama3Config& config, const std::string& name,
                                  const at::Tensor& tensor) {
   const int64_t num_heads = num_rotated_heads(config, name);

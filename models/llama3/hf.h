@@ -4,6 +4,13 @@
 //   Llama3 model(read_hf_llama3_config(folder), op);
 //   ... materialise ...
 //   load_hf_llama3(model, folder);
+//
+// Where ranks hold parts (parallel/fsdp/sharded_parameters.h):
+//
+//   load_hf_llama3(model.config(), parameters.named(parameters.masters()), folder);
+//   parameters.refresh();
+//
+// "Our" names and layout are those of models/llama3/llama3.h, which are TorchTitan's.
 #pragma once
 
 #include <string>
@@ -16,35 +23,42 @@
 namespace tessera {
 
 // Reads config.json, in the style of transformers 5 (rope_parameters, dtype) and of the hub before
-// it (rope_theta, rope_scaling, torch_dtype). Sizes must be there; what else is absent has the
-// default of transformers' LlamaConfig. Throws c10::Error naming file, key and value for what this
-// model cannot express (model_type, attention_bias, mlp_bias, hidden_act, rope_type, ...).
+// it (rope_theta, rope_scaling, torch_dtype). Sizes must be there; other keys that are absent or
+// null have the default of transformers' LlamaConfig. Throws c10::Error naming the file when it
+// cannot be read or is not JSON, and naming file, key and value for what this model cannot express
+// (model_type, attention_bias, mlp_bias, hidden_act, rope_type, ...).
 Llama3Config read_hf_llama3_config(const std::string& folder);
 
 // Copies the folder's weights into the model's materialised parameters, cast to their dtype; rows
 // of q_proj and k_proj are permuted from halves to adjacent pairs. Throws c10::Error that names
-// missing, unexpected and mis-shaped tensors, before any parameter is written.
+// missing, unexpected and mis-shaped tensors, before any parameter is written. RoPE frequencies in
+// the folder are ignored, and so is the head of a tied model if it equals the embedding; one that
+// differs is refused. Overloads for other holders of parameters have the same rules.
 void load_hf_llama3(Llama3& model, const std::string& folder);
 
-// The same into tensors by our names, e.g. the float32 masters of a model that computes in
-// bfloat16.
+// Copies into tensors by our names, e.g. the float32 masters of a model that computes in bfloat16.
 void load_hf_llama3(const Llama3Config& config, const NamedTensors& parameters,
                     const std::string& folder);
 
-// The same into this rank's parts; a rank need not have parts of every parameter. Of q_proj and
-// k_proj the whole is read, as their permutation crosses parts; of the others only the rows of the
-// part.
+// Copies into this rank's parts; a rank need not have parts of every parameter. q_proj and k_proj
+// are read whole, as their permutation crosses parts; of other tensors only the part's rows are
+// read.
 void load_hf_llama3(const Llama3Config& config, const std::vector<NamedShard>& parts,
                     const std::string& folder);
 
-// A gradient or weight of ours in Hugging Face's layout and name, for comparisons and export.
-// `name` is ours, without suffix or prefix; throws c10::Error for a name that Llama 3 does not
-// have.
+// Hugging Face's name of the parameter `name`, which is one of ours without suffix or prefix:
+// "layers.0.attention.wq.weight" -> "model.layers.0.self_attn.q_proj.weight". Throws c10::Error for
+// a name that Llama 3 does not have.
 std::string hf_llama3_name(const std::string& name);
+
+// A whole gradient or weight of ours in Hugging Face's layout, for comparisons and export. A copy
+// for wq and wk, else the tensor itself. Throws c10::Error when wq or wk does not have
+// heads * head_dim rows.
 at::Tensor to_hf_llama3_layout(const Llama3Config& config, const std::string& name,
                                const at::Tensor& tensor);
 
-// The inverse: a tensor read from a Hugging Face file in our layout; `name` is again ours.
+// The inverse of to_hf_llama3_layout, for a tensor read from a Hugging Face file. `name` is ours in
+// both functions, and the errors are the same.
 at::Tensor from_hf_llama3_layout(const Llama3Config& config, const std::string& name,
                                  const at::Tensor& tensor);
 

@@ -1,5 +1,5 @@
-// Shape legend: B rows, T tokens, D model dim, H query heads, K key/value heads, E head dim, F ffn
-// dim, V vocabulary.
+// Shape legend: B rows, T tokens, D model dim, H query heads, K key/value heads, E head dim,
+// F ffn dim, V vocabulary.
 #include "models/llama3/llama3.h"
 
 #include <ATen/TensorOperators.h>
@@ -129,7 +129,8 @@ struct Layer {
   Tensor attention_norm, ffn_norm;
 };
 
-// On another device a look at the values would wait for the device; its embedding kernel asserts.
+// Looks at tokens on the CPU only: on another device a look at the values would wait for the
+// device, whose embedding kernel asserts the range.
 void check_token_range(const Tensor& tokens_BT, int64_t vocab_size) {
   if (!tokens_BT.is_cpu() || tokens_BT.numel() == 0) return;
   const auto [low, high] = at::aminmax(tokens_BT);
@@ -153,7 +154,7 @@ void check_tokens(const Llama3Config& config, const Tensor& tokens_BT, const Ten
   check_token_range(tokens_BT, config.vocab_size);
 }
 
-// What a stage without the embedding takes from the stage before.
+// Checks the hidden states that a stage without the embedding takes from the stage before.
 void check_hidden_states(const Tensor& hidden_BTD, const Tensor& positions_BT,
                          at::IntArrayRef shape) {
   TORCH_CHECK(hidden_BTD.defined() && hidden_BTD.sizes() == shape, "hidden states are ",
@@ -236,7 +237,7 @@ struct Llama3::Modules {
     return *head_block->slots.front().tensor;
   }
 
-  // Of any parameter of this stage: all have one type and place.
+  // Any parameter of this stage tells dtype and device: all have the same.
   const Tensor& some_parameter() { return *blocks().front()->slots.front().tensor; }
 
   pipeline::StageModules stage;
@@ -250,7 +251,7 @@ struct Llama3::Modules {
   Block output_block{.name = "output"};
   Tensor output;
 
-  // Whose segment the head runs as: the one that owns its weight. Tied, that is the embedding's.
+  // The head runs as a segment of the block that owns its weight: the embedding's when tied.
   Block* head_block = nullptr;
 };
 
@@ -346,7 +347,7 @@ std::vector<AttentionSite> Llama3::attention_sites() {
 }
 
 int64_t Llama3::num_flops_per_token(int64_t seq_len) const {
-  // A tied embedding is the head's matrix and counts.
+  // A tied embedding is the head's matrix and counts; an untied one is only looked up.
   const int64_t lookup_only = config_.tied_embeddings ? 0 : config_.vocab_size * config_.dim;
   const int64_t scores = config_.n_layers * config_.n_heads * config_.head_dim * seq_len;
   return 6 * (config_.num_parameters() - lookup_only) + 12 * scores;

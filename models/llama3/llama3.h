@@ -1,13 +1,24 @@
 // Llama 3: pre-norm transformer with grouped-query attention, RoPE and SwiGLU, as TorchTitan lays
 // it out.
 //
-// One internal layout: TorchTitan's. RoPE rotates adjacent pairs (2i, 2i + 1) of a head; Hugging
+// The internal layout is TorchTitan's: RoPE rotates adjacent pairs (2i, 2i + 1) of a head. Hugging
 // Face rotates halves (i, i + D/2), so weights from there have the rows of wq and wk permuted on
-// import (llama3/hf.h).
+// import (models/llama3/hf.h).
 //
-// Parameter names are TorchTitan's: tok_embeddings.weight, layers.N.attention.{wq,wk,wv,wo}.weight,
-// layers.N.feed_forward.{w1,w2,w3}.weight, layers.N.{attention_norm,ffn_norm}.weight, norm.weight,
-// output.weight (absent when tied).
+// Parameters have TorchTitan's names and these shapes (whole; D dim, F ffn_dim, V vocab_size, A and
+// K the widths n_heads * head_dim and n_kv_heads * head_dim):
+//
+//   tok_embeddings.weight               [V, D]
+//   layers.N.attention.wq.weight        [A, D]
+//   layers.N.attention.{wk,wv}.weight   [K, D]
+//   layers.N.attention.wo.weight        [D, A]
+//   layers.N.feed_forward.{w1,w3}.weight        [F, D]
+//   layers.N.feed_forward.w2.weight             [D, F]
+//   layers.N.{attention_norm,ffn_norm}.weight   [D]
+//   norm.weight                         [D]
+//   output.weight                       [V, D], absent when tied
+//
+//   Llama3 model(llama3_flavor("8B"), AttentionRegistry::with_builtins().make("sdpa"));
 #pragma once
 
 #include <cstdint>
@@ -25,6 +36,7 @@
 
 namespace tessera {
 
+// The defaults are those of the flavor "debugmodel".
 struct Llama3Config {
   std::string flavor = "debugmodel";
   int64_t dim = 256;
@@ -38,46 +50,51 @@ struct Llama3Config {
   double rope_theta = 500000.0;
   std::optional<RopeScaling> rope_scaling = RopeScaling{};
   bool tied_embeddings = false;
-  int64_t max_seq_len = 131072;
+  int64_t max_seq_len = 131072;  // a forward refuses longer rows
 
-  // wo, w2 and w3 of layer l start with std 0.02 / sqrt(2 (l + 1)); without, with 2 * n_layers
-  // below the root.
+  // wo, w2 and w3 of layer l start with std 0.02 / sqrt(2 (l + 1)); when false, all layers start
+  // with std 0.02 / sqrt(2 n_layers).
   bool depth_init = true;
 
-  // Rule of the layers' masks, a string that mask_parser understands; document boundaries come from
-  // the batch.
+  // Rule of the layers' masks, a string that attention/registry/mask_parser.h understands; document
+  // boundaries come from the batch.
   std::string mask_rule = "causal & document";
   MaskRegistry mask_registry = MaskRegistry::with_builtins();  // what its names mean
 
-  // Parameters, by arithmetic; equals Model::num_parameters().
+  // Elements of all parameters, by arithmetic; equals Model::num_parameters() of the whole model.
   int64_t num_parameters() const;
 
   // Throws c10::Error naming the field, its value and what is expected.
   void check() const;
 };
 
-// FFN width of TorchTitan: int(multiplier * int(8 dim / 3)), rounded up to a multiple of
-// multiple_of.
+// TorchTitan's FFN width: int(multiplier * int(8 dim / 3)) rounded up to a multiple of multiple_of.
 int64_t llama3_ffn_dim(int64_t dim, double multiplier, int64_t multiple_of);
 
-// Flavors: debugmodel, 1B, 3B, 8B, 70B, 405B; each also as <flavor>_flex_attn or <flavor>_flex,
-// TorchTitan's names for the block-causal variant. Throws c10::Error that lists them. 1B and 3B are
-// Llama 3.2's: tied embeddings and a RoPE factor of 32, as in their config.json on the hub
-// (TorchTitan after v0.2 leaves the factor at Llama 3.1's 8).
+// The configuration of a flavor: debugmodel, 1B, 3B, 8B, 70B, 405B; each also as <flavor>_flex_attn
+// or <flavor>_flex, TorchTitan's names for the block-causal variant. Throws c10::Error that lists
+// the flavors for an unknown one. 1B and 3B are Llama 3.2's: tied embeddings and a RoPE factor of
+// 32, as in their config.json on the hub (TorchTitan after v0.2 leaves the factor at Llama 3.1's
+// 8). llama3_flavors() has the names without suffixes.
 Llama3Config llama3_flavor(const std::string& flavor);
 std::vector<std::string> llama3_flavors();
 
 struct ModelRequest;  // models/registry.h
+
+// The family's line in models/registry.cpp. Throws c10::Error naming the field, also for a flavor
+// with TorchTitan's block-causal suffix and another attn_mask_type than block_causal.
 std::unique_ptr<Model> make_llama3(const ModelRequest& request, const AttentionRegistry& attention,
                                    const ModelPlacement& placement);
 
 class Llama3 final : public Model {
  public:
-  // On the meta device; attention is what every layer owns as its inner_attention. Tensor
-  // parallelism cuts wq, wk, wv, w1, w3 by rows and wo, w2 by columns; embedding and head by rows
-  // of the vocabulary, unevenly where it does not divide. A pipeline stage builds only its own
-  // modules. Throws c10::Error when heads, key/value heads or ffn_dim do not divide by the tensor
-  // ranks, and for a stage without modules or with layers that do not exist.
+  // Builds the model on the meta device; every layer owns a copy of `attention` as its
+  // inner_attention. Tensor parallelism cuts wq, wk, wv, w1, w3 by rows and wo, w2 by columns;
+  // embedding and head by rows of the vocabulary, unevenly where it does not divide. A pipeline
+  // stage builds only its own modules. Throws c10::Error when the configuration does not pass
+  // check(), when heads, key/value heads or ffn_dim do not divide by the tensor ranks, when there
+  // are fewer vocabulary rows than tensor ranks, and for a stage without modules or with layers
+  // that do not exist.
   Llama3(const Llama3Config& config, const AttentionOp& attention,
          const ModelPlacement& placement = {});
   ~Llama3() override;

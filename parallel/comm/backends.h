@@ -1,4 +1,7 @@
-// Internal to parallel/comm: the c10d backends that this build has.
+// Internal to parallel/comm/: the c10d backends that this build has. World::group makes them.
+//
+// Ranks of a group find each other through the request's store. World::group turns a DistError of
+// c10d into CommError.
 #pragma once
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -10,8 +13,8 @@
 namespace tessera {
 
 struct BackendRequest {
-  c10::intrusive_ptr<c10d::Store> store;
-  int64_t rank = 0;
+  c10::intrusive_ptr<c10d::Store> store;  // keys of this group alone
+  int64_t rank = 0;                       // in the group
   int64_t size = 1;
   std::chrono::milliseconds timeout{};
   std::string network_interface = {};  // Gloo: empty for the one that the host's name resolves to

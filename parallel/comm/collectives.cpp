@@ -15,7 +15,7 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Ranks' parts along a new leading dim: [size, *part].
+// Gathers the ranks' parts along a new leading dim: [size, *part].
 Tensor gather_stacked(const Tensor& part, const ProcessGroup& group) {
   std::vector<int64_t> sizes = part.sizes().vec();
   sizes.insert(sizes.begin(), group.size());
@@ -35,7 +35,7 @@ void check_divides(const char* operation, const Tensor& tensor, int64_t dim,
               " ranks");
 }
 
-// [size, *part]: what goes to each rank.
+// The parts that go to each rank along a new leading dim: [size, *part].
 Tensor stacked_parts(const Tensor& whole, int64_t dim, const ProcessGroup& group) {
   return at::stack(whole.chunk(group.size(), dim));
 }

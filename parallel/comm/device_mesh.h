@@ -1,9 +1,11 @@
-// This rank's process groups: one per parallel axis and per combination that somebody reduces over.
+// DeviceMesh: this rank's process groups, one per parallel axis and per combination of axes that
+// somebody reduces over.
 //
 //   DeviceMesh mesh(world, {.tp = 2});
 //   mesh.tp().all_reduce(partial).wait();
 //
-// A default mesh is one rank. Building it is collective over the world.
+// A default mesh is one rank. Building a mesh is collective over the world. A group of one rank
+// communicates with nobody, so callers need not ask for degrees.
 #pragma once
 
 #include "parallel/comm/parallel_dims.h"
@@ -39,7 +41,8 @@ class DeviceMesh {
   const ProcessGroup& model() const { return model_; }
   const ProcessGroup& all() const { return all_; }
 
-  // Ranks that read rows of their own: which one of how many this is (dp_replicate x dp_shard).
+  // The index of this rank among the ranks that read rows of their own (dp_replicate x dp_shard),
+  // and their number. Ranks that differ along other axes only read the same rows.
   int64_t batch_index() const;
   int64_t num_batch_ranks() const { return dims_.dp_replicate * dims_.dp_shard; }
 

@@ -8,8 +8,9 @@ namespace tessera {
 c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendRequest& request) {
   using Gloo = c10d::ProcessGroupGloo;
   const auto options = Gloo::Options::create(request.timeout);
-  // One: LibTorch 2.13 notes the name of the last operation in a string that its threads share
-  // without a lock, and names of more than 15 letters (ALLGATHER_COALESCED) are then freed twice.
+  // Gloo gets one thread: LibTorch 2.13 notes the name of the last operation in a string that its
+  // threads share without a lock, and names of more than 15 letters (ALLGATHER_COALESCED) are then
+  // freed twice.
   options->threads = 1;
   if (!request.network_interface.empty()) {
     options->devices.push_back(Gloo::createDeviceForInterface(request.network_interface));

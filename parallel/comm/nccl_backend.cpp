@@ -1,5 +1,5 @@
-// The only file that sees ProcessGroupNCCL.hpp. Compiled in every build; what it can do depends on
-// TESSERA_NCCL, which CMake sets when the wheel and the machine have what the header needs.
+// The only file that sees ProcessGroupNCCL.hpp. It is compiled in every build; NCCL is available
+// with TESSERA_NCCL, which CMake sets when the wheel and the machine have what the header needs.
 #include <c10/util/Exception.h>
 
 #ifdef TESSERA_NCCL

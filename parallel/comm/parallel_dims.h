@@ -1,5 +1,5 @@
-// How many ranks each parallel axis has, and which rank stands where. Plain values, no
-// communication.
+// ParallelDims: how many ranks each parallel axis has, and which rank stands where. Plain values
+// without communication.
 //
 // Ranks are laid out like an array with the axes in the order of Axis, the last one fastest:
 // neighbours in rank are neighbours in tensor parallelism, which talks most.
@@ -22,6 +22,7 @@ inline constexpr Axis kAllAxes[] = {Axis::kPp, Axis::kDpReplicate, Axis::kDpShar
 
 std::string to_string(Axis axis);  // "pp", "dp_replicate", ...
 
+// Degrees, in ranks.
 struct ParallelDims {
   int64_t dp_replicate = 1;  // copies of the parameters
   int64_t dp_shard = -1;     // ranks that share one copy; -1: all that are left
@@ -36,11 +37,11 @@ struct ParallelDims {
 
   bool operator==(const ParallelDims&) const = default;
 
-  // The rest is for resolved dims.
+  // The methods below are for resolved dims: dp_shard = -1 would count as a degree.
   int64_t degree(Axis axis) const;
   int64_t world_size() const;
 
-  // Position of a rank along an axis, and of a group's member within the group of these axes.
+  // Position of a rank along an axis, and its index in group_ranks(rank, axes).
   int64_t coordinate(int64_t rank, Axis axis) const;
   int64_t index_in_group(int64_t rank, const std::vector<Axis>& axes) const;
 
@@ -50,11 +51,12 @@ struct ParallelDims {
   std::string to_string() const;  // "dp_replicate 1 x dp_shard 4 x cp 1 x tp 2 x pp 1"
 };
 
-// Fills dp_shard = -1. Throws c10::Error naming the degrees when one is out of range, their product
-// is not world_size, or experts cannot be spread: etp is 1 or tp, and with ep > 1
-//   etp = tp    ep takes all of cp and a part of dp_shard:        cp | ep,       ep | dp_shard cp
-//   etp = 1     ep takes all of cp and tp and a part of dp_shard: cp tp | ep,    ep | dp_shard cp
-//   tp
+// Fills dp_shard = -1 and returns the result. Throws c10::Error naming the degrees when one is out
+// of range, their product is not world_size, or experts cannot be spread: etp must be 1 or tp, and
+// with ep > 1 ("a | b": a divides b)
+//
+//   etp = tp   ep takes all of cp and a part of dp_shard:          cp | ep      ep | dp_shard cp
+//   etp = 1    ep takes all of cp and tp and a part of dp_shard:   cp tp | ep   ep | dp_shard cp tp
 ParallelDims resolve(const ParallelDims& dims, int64_t world_size);
 
 }  // namespace tessera

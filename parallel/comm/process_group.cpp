@@ -42,7 +42,7 @@ void check_contiguous(const Impl& impl, const char* operation, const Tensor& ten
                   impl.ranks);
 }
 
-// Starts an operation; bytes are what leaves this rank.
+// Starts an operation; `bytes` is the number of bytes that leave this rank.
 BackendWork start(Impl& impl, const char* operation, int64_t bytes,
                   const std::function<BackendWork(c10d::Backend&)>& issue) {
   TORCH_CHECK(impl.backend, operation, " in group \"", impl.name,

@@ -1,4 +1,5 @@
-// A group of ranks and what they can do together, over c10d (Gloo on CPUs, NCCL on GPUs).
+// ProcessGroup: a group of ranks and what they can do together, over c10d (Gloo on CPUs, NCCL on
+// GPUs).
 //
 // A ProcessGroup is a cheap handle that is passed down to whoever communicates. A group of one rank
 // needs no backend: every operation is the identity, so degree 1 runs the same lines as degree N.
@@ -10,8 +11,12 @@
 //   gather.wait();
 //
 // Every rank of a group calls the same operations in the same order with tensors of the same sizes
-// and dtypes. Tensors are contiguous (a strided one is refused: Gloo would read the wrong
-// elements). No operation is recorded by autograd; collectives.h has those that are.
+// and dtypes; a group is used by one thread of its rank at a time. Tensors are contiguous, on
+// device_type(). No operation is recorded by autograd; collectives.h has those that are.
+//
+// Errors: c10::Error for a strided tensor (Gloo would read the wrong elements), for sizes that do
+// not fit, and for a planned group (World::planned), which has no connections. CommError when the
+// operation fails, at the call or in wait().
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -55,20 +60,22 @@ class PendingWork {
   std::function<void()> finish_;
 };
 
-// What this rank handed over to other ranks so far, its own part not counted.
+// The operations that a rank has started in a group and the bytes that they hand over to other
+// ranks, the rank's own part not counted. Groups of one rank count nothing.
 struct CommCounters {
   int64_t num_calls = 0;
   int64_t num_bytes_sent = 0;
 };
 
-// Bytes that a rank sends for an all-reduce of so many: each part once to be summed, once as the
-// sum.
+// Bytes that a rank sends for an all-reduce of `bytes` bytes: each of the other ranks' parts once
+// to be summed and its own part's sum to each of them.
 constexpr int64_t all_reduce_sent(int64_t bytes, int64_t num_ranks) {
   return 2 * (num_ranks - 1) * bytes / num_ranks;
 }
 
 class ProcessGroup {
  public:
+  // A group of one rank. Groups of several ranks come from World::group.
   ProcessGroup() : ProcessGroup("single", {0}) {}
   ProcessGroup(std::string name, std::vector<int64_t> ranks);  // one rank
 
@@ -78,10 +85,11 @@ class ProcessGroup {
   const std::vector<int64_t>& ranks() const;  // global ranks, ascending
   const CommCounters& counters() const;
 
-  // Of the tensors that the backend moves: CUDA for NCCL, else CPU (Gloo takes others as well).
+  // The device of the tensors that the backend moves: CUDA for NCCL, else CPU (Gloo takes others as
+  // well).
   c10::DeviceType device_type() const;
 
-  // In place.
+  // Reduces `tensor` in place over the ranks.
   PendingWork all_reduce(const at::Tensor& tensor, ReduceOp op = ReduceOp::kSum) const;
 
   // outputs[i], flattened, is the ranks' inputs[i] one after the other. outputs[i] may be the
@@ -100,16 +108,18 @@ class ProcessGroup {
                          const std::vector<int64_t>& output_rows,
                          const std::vector<int64_t>& input_rows) const;
 
+  // Overwrites `tensor` with that of the group's rank `root`.
   PendingWork broadcast(const at::Tensor& tensor, int64_t root) const;
 
-  // Point to point; peers are ranks of the group, tags match a send with its receive.
+  // Point to point, in groups of several ranks; peers are ranks of the group, tags match a send
+  // with its receive.
   PendingWork send(const at::Tensor& tensor, int64_t to, int64_t tag) const;
   PendingWork receive(const at::Tensor& tensor, int64_t from, int64_t tag) const;
 
   // Returns when all ranks have called it.
   void barrier() const;
 
-  // Of operations issued from now on.
+  // Sets the timeout of operations that start after the call.
   void set_timeout(std::chrono::milliseconds timeout) const;
 
   struct Impl;  // process_group_impl.h

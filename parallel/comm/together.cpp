@@ -24,7 +24,7 @@ std::string text_of(const at::Tensor& bytes) {
   return {static_cast<const char*>(here.const_data_ptr()), here.nbytes()};
 }
 
-// What a rank tells the others: one letter, then a result or a reason.
+// The first letter of the text that a rank sends to the others; a result or a reason follows.
 constexpr char kDone = '+', kFailed = '-';
 
 std::string outcome_of(const std::function<std::string()>& function) {

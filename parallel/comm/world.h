@@ -1,4 +1,4 @@
-// All ranks of a run: how they find each other, and where process groups come from.
+// World: all ranks of a run, how they find each other, and where process groups come from.
 //
 //   World world;                                             // one rank, no network
 //   World world = World::connect({.rank = 1, .size = 4, .address = "10.0.0.1"});
@@ -40,9 +40,9 @@ class World {
  public:
   World();  // one rank
 
-  // Joins the other ranks. Throws CommError naming the ranks that did not join in time, or saying
-  // that the port is in use or the store does not answer; c10::Error for options that make no
-  // sense.
+  // Joins the other ranks through the store, a TCPStore at address:port. Throws CommError naming
+  // the ranks that did not join in time, or saying that the port is in use or the store does not
+  // answer; c10::Error for a rank, size or port out of range.
   static World connect(const WorldOptions& options);
 
   // `size` ranks that will be threads of this process.
@@ -56,20 +56,24 @@ class World {
   int64_t rank() const;
   int64_t size() const;
 
-  // The group of these global ranks (ascending, this one among them). Its members call this in the
-  // same order. A second group of the same ranks shares the first one's connections.
+  // The group of these global ranks (ascending, this one among them; c10::Error otherwise). Its
+  // members call this in the same order. A second group of the same ranks shares the first one's
+  // connections. Throws CommError when the members cannot connect.
   ProcessGroup group(const std::string& name, const std::vector<int64_t>& ranks) const;
   ProcessGroup all() const;  // every rank
 
-  // Of every group's operations from now on.
+  // Sets the timeout of joining groups, of read() and of every group's operations that start after
+  // the call.
   void set_timeout(std::chrono::milliseconds timeout) const;
 
-  // Small values for other ranks. read() waits for the key and throws CommError after the timeout.
+  // Small values for other ranks, through the store. read() waits for the key and throws CommError
+  // after the timeout. With one rank publish() does nothing and read() throws c10::Error.
   void publish(const std::string& key, const std::string& value) const;
   std::string read(const std::string& key) const;
 
-  // After a CommError: every rank that fails calls this; returns the ranks that did not within
-  // `grace`, which are those that died or hang. Throws CommError when the store is gone as well.
+  // After a CommError every rank that fails calls this. Returns the ranks that did not call it
+  // within `grace`, which are those that died or hang. Throws CommError when the store is gone as
+  // well.
   std::vector<int64_t> silent_ranks(std::chrono::milliseconds grace) const;
 
   struct Impl;

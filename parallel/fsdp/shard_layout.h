@@ -1,4 +1,5 @@
-// How the parameters of a unit are cut over the ranks that share them. Plain values.
+// ShardLayout: how the parameters of a unit are cut over the ranks that share them. Plain values;
+// all sizes are in elements.
 //
 // Each parameter is cut along dim 0 into equal runs of rows, one per rank, the last ones short or
 // empty; a rank's part is always a rectangle of the parameter, which is what initialisation and
@@ -29,7 +30,7 @@ struct ParameterShard {
   int64_t full_offset = 0;    // of its first element in the full buffer
 
   int64_t shard_numel() const { return rows_per_rank * row_numel; }  // padding included
-  IndexRange rows_of(int64_t rank) const;
+  IndexRange rows_of(int64_t rank) const;  // without padding; empty beyond the last row
 };
 
 struct ShardLayout {
@@ -39,7 +40,8 @@ struct ShardLayout {
   int64_t full_numel = 0;
 };
 
-// shapes: of the unit's parameters, in order.
+// The layout of a unit whose parameters have these shapes, in order. Throws c10::Error when
+// num_ranks < 1.
 ShardLayout shard_layout(const std::vector<std::vector<int64_t>>& shapes, int64_t num_ranks);
 
 }  // namespace tessera

@@ -197,7 +197,8 @@ void ShardedParameters::Impl::finish_oldest_reduction() {
   gradients_are_complete(unit);
 }
 
-// Of this backward; what remains is the sum over replicas, once no other use is to come.
+// Notes that this backward's gradients of the unit are summed over the shard group. The sum over
+// replicas remains, and starts once no other use of the units in its bucket is to come.
 void ShardedParameters::Impl::gradients_are_complete(int64_t unit) {
   if (!last_backward || open_uses[static_cast<size_t>(unit)] > 0) return;
   is_complete[static_cast<size_t>(unit)] = true;

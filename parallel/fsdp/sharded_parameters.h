@@ -1,4 +1,5 @@
-// The parameters of a model on one rank: FSDP, HSDP, DDP and the single rank are one mechanism.
+// ShardedParameters: the parameters of a model on one rank. FSDP, HSDP, DDP and the single rank are
+// one mechanism.
 //
 // Each block of the model is a unit. Ranks of the shard group hold equal parts of every unit
 // (shard_layout.h): masters, gradients and, in mixed precision, compute copies, each in one flat
@@ -15,7 +16,9 @@
 // themselves: degree 1 is the same code.
 //
 //   ShardedParameters parameters(model.blocks(), {.shard = mesh.shard()}, {.device = device});
-//   for (NamedShard& part : parameters.named(parameters.masters())) fill(part.tensor, part.where);
+//   for (NamedShard& part : parameters.named(parameters.masters())) {
+//     initialize_shard(part.tensor, part.where, part.init, seed, part.name);
+//   }
 //   parameters.refresh();
 //   parameters.zero_gradients();
 //   for (each microbatch) { if (last) parameters.expect_last_backward(); forward; backward; }
@@ -42,7 +45,7 @@
 
 namespace tessera {
 
-// Who shares parameters with this rank. Defaults are one rank.
+// The groups of ranks that share parameters with this rank. Defaults are one rank.
 struct ParameterGroups {
   ProcessGroup shard = {};      // each holds a part
   ProcessGroup replicate = {};  // each holds the same
@@ -77,18 +80,19 @@ struct NamedShard {
   std::vector<int64_t> whole_shape;  // of the parameter
   InitSpec init = {};
 
-  // One rank of all that hold this rectangle: who counts it in norms and writes it to files. Ranks
-  // of the replicate group are not told apart here.
+  // True on one rank of all that hold this rectangle: the rank that counts it in norms and writes
+  // it to files. Ranks of the replicate group are not told apart here.
   bool is_counted = true;
 };
 
-// How the blocks' parameters are cut, a unit each.
+// The layouts of the blocks' parameters, one unit for each block.
 std::vector<ShardLayout> shard_layouts(const std::vector<Block*>& blocks, int64_t num_ranks);
 
-// A tensor that one rank holds whole, as its own part.
+// A tensor that one rank holds whole, as the part of that rank.
 NamedShard whole_shard(const std::string& name, const at::Tensor& tensor);
 
-// What is allocated for parameters now, and was at most: bytes beyond the flat buffers.
+// The bytes that are allocated for whole parameters and gradients, beyond the flat buffers: at the
+// moment and at most since construction.
 struct TransientBytes {
   int64_t now = 0;
   int64_t peak = 0;
@@ -110,28 +114,30 @@ class ShardedParameters {
   const at::Tensor& masters() const;
   const at::Tensor& gradients() const;
 
-  // Views into `flat`, a buffer laid out like masters().
+  // This rank's parts as views into `flat`, a buffer laid out like masters(). Throws c10::Error
+  // when it has another size or is not contiguous.
   std::vector<NamedShard> named(const at::Tensor& flat) const;
 
-  // Call after the masters changed: renews compute copies, frees what was gathered before.
+  // To be called after the masters changed: renews compute copies and frees whatever is gathered.
   void refresh();
 
   void zero_gradients();
 
-  // The backward of the next microbatch is the step's last: sums over replicas may leave.
+  // Announces that the backward of the next microbatch is the step's last: sums over replicas may
+  // leave.
   void expect_last_backward();
 
-  // After the last backward: gradients() hold this rank's part of the sum over all ranks.
+  // To be called after the last backward; afterwards gradients() hold this rank's part of the sum
+  // over all ranks. Collective, as every backward is; CommError when a rank is lost.
   void finish_gradients();
 
-  // With reduce_at_end: the gradients of these blocks are complete. Sums them over the shard group
-  // and frees the whole ones, which finish_gradients() does with all others.
+  // With reduce_at_end, to be called when the gradients of these blocks are complete: sums them
+  // over the shard group and frees the whole ones, which finish_gradients() does with all others.
   void reduce_gradients(const std::vector<Block*>& blocks);
   bool reduces_at_end() const;
 
-  // Gradient shards of a parameter that a rank of another pipeline stage holds as well (tied
-  // embeddings) are summed over `group` in finish_gradients(). Throws c10::Error for an unknown
-  // name.
+  // Has finish_gradients() sum over `group` the gradient shard of a parameter that a rank of
+  // another pipeline stage holds as well (tied embeddings). Throws c10::Error for an unknown name.
   void share_gradient(const std::string& name, const ProcessGroup& group);
 
   TransientBytes transient_bytes() const;

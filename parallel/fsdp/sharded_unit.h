@@ -1,4 +1,6 @@
-// Internal to parallel/fsdp: one unit (block) of ShardedParameters, its buffers and their traffic.
+// Internal to parallel/fsdp/: one unit (block) of ShardedParameters, its buffers and their traffic.
+// Every method that starts or finishes traffic is collective over the group; CommError when a rank
+// is lost.
 //
 // With one rank in the group the whole buffers are the shards: nothing is allocated, sent or freed.
 #pragma once
@@ -15,6 +17,7 @@
 
 namespace tessera {
 
+// Counts the bytes that units allocate and free.
 class ByteMeter {
  public:
   void add(int64_t bytes) {
@@ -29,8 +32,8 @@ class ByteMeter {
 
 class ShardedUnit {
  public:
-  // compute_shard and gradient_shard: this rank's part, laid out as `layout` says. Re-points the
-  // slots of the block to leaves over the whole parameters.
+  // compute_shard and gradient_shard are this rank's part, laid out as `layout` says. Re-points the
+  // slots of the block to leaves over the whole parameters. The meter must outlive the unit.
   ShardedUnit(Block& block, ShardLayout layout, const ProcessGroup& group,
               const at::Tensor& compute_shard, const at::Tensor& gradient_shard, ByteMeter& meter);
 
@@ -42,7 +45,8 @@ class ShardedUnit {
   // Whole gradients: a zeroed buffer that autograd adds to, unless there is one already.
   void begin_gradients();
 
-  // Their sum over the group is added to the gradient shard; finish frees the whole ones.
+  // The sum of the whole gradients over the group: it is added to the gradient shard, and finish
+  // frees the whole gradients.
   void start_reduction();
   void finish_reduction();
   bool is_reducing() const { return is_reducing_; }

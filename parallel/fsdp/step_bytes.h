@@ -1,5 +1,5 @@
-// What ShardedParameters holds and sends in an optimizer step, told beforehand: a replay of its
-// rules on the layouts it would have, without a tensor.
+// The bytes that ShardedParameters holds and sends in an optimizer step, told beforehand: a replay
+// of its rules on the layouts it would have, without a tensor.
 //
 //   const std::vector<ShardLayout> layouts = shard_layouts(model.blocks(), num_shard_ranks);
 //   const ShardedStepBytes step = sharded_step_bytes(layouts, {0, 1, 2}, {.num_shard_ranks = 8});
@@ -12,6 +12,7 @@
 
 namespace tessera {
 
+// An optimizer step; fields have the meaning of those of ShardedParametersOptions.
 struct ShardedStep {
   int64_t num_shard_ranks = 1;
   int64_t num_replicate_ranks = 1;
@@ -25,7 +26,8 @@ struct ShardedStep {
   int64_t bucket_bytes = int64_t{25} << 20;
 };
 
-// Of one rank. Sent is as ProcessGroup::counters() counts: what goes to other ranks.
+// The counts of one rank. Sent bytes are those of ProcessGroup::counters(): what goes to other
+// ranks.
 struct ShardedStepBytes {
   int64_t shard_numel = 0;     // elements of each flat buffer of parts, padding included
   int64_t transient_peak = 0;  // whole parameters and gradients, beyond the flat buffers
@@ -37,21 +39,23 @@ struct ShardedStepBytes {
   int64_t replicate_sent = 0;
 };
 
-// What happens to a unit: a forward or backward of its segment, or (with reduce_at_end) the sum of
-// its gradients, which does nothing where there are none.
+// An event of a unit: a forward or backward of its segment, or (with reduce_at_end) the sum of its
+// gradients, which does nothing where there are none.
 struct UnitEvent {
   enum class Kind { kForward, kBackward, kReduce };
   Kind kind = Kind::kForward;
   int64_t unit = 0;
 };
 
-// uses: units in the order in which a forward uses them; each of step.num_microbatches goes forward
-// and backward at once. Of a step that is not the first: the first one does not know yet what to
-// gather ahead. Throws c10::Error for units laid out for another number of ranks.
+// The counts of a step whose microbatches go forward and backward one after the other; `uses` has
+// the units in the order in which a forward uses them. All counts are those of a step that is not
+// the first: the first one does not know yet what to gather ahead. Throws c10::Error for units laid
+// out for another number of ranks.
 ShardedStepBytes sharded_step_bytes(const std::vector<ShardLayout>& layouts,
                                     const std::vector<int64_t>& uses, const ShardedStep& step);
 
-// Of a step with any order of events, such as a pipeline's; they are those of all microbatches.
+// The counts of a step with any order of events, such as a pipeline's; `events` has those of all
+// microbatches.
 ShardedStepBytes sharded_step_bytes(const std::vector<ShardLayout>& layouts,
                                     const std::vector<UnitEvent>& events, const ShardedStep& step);
 

@@ -1,4 +1,5 @@
-// Which unit to gather next, learned from the pass before.
+// Internal to parallel/fsdp/: UseOrder tells which unit to gather next, learned from the pass
+// before.
 //
 // A pass is a run of uses in one direction. Units are used in the same order in every pass, but one
 // of them may occur twice (a tied embedding is also the head), so what comes next depends on the
@@ -19,8 +20,8 @@ namespace tessera {
 
 enum class Pass { kForward, kBackward };
 
-// How many units to gather ahead: with the unit in use and, in backward, its gradients there are
-// never more than three.
+// The number of units to gather ahead: with the unit in use and, in backward, its gradients there
+// are never more than three.
 constexpr int64_t units_ahead(Pass pass) { return pass == Pass::kForward ? 2 : 1; }
 
 class UseOrder {

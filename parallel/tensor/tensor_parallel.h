@@ -1,13 +1,16 @@
 // Tensor parallelism as values that a model's layers are given: how their weights are cut, and what
 // happens to activations where cut weights begin and end.
 //
-//   wq is cut by rows (column parallel), wo by columns (row parallel):
+// A layer whose wq is cut by rows (column parallel) and whose wo is cut by columns (row parallel)
+// computes
 //
-//     y = x + tp.leave(attention(tp.enter(norm(x))))
+//   y = x + tp.leave(attention(tp.enter(norm(x))))
 //
-//   With sequence parallelism x, norm(x) and y are this rank's tokens [B, T / tp, D]: enter gathers
-//   the tokens, leave sums over ranks and keeps this rank's. Without it every rank has all tokens:
-//   enter passes them on (and sums their gradients), leave sums.
+// With sequence parallelism x, norm(x) and y are this rank's tokens [B, T / tp, D]: enter gathers
+// the tokens, leave sums over ranks and keeps this rank's. Without it every rank has all tokens:
+// enter passes them on (and sums their gradients), leave sums.
+//
+// Shape legend: B rows, T tokens, D model dim, V vocabulary.
 //
 // A default TensorParallel is one rank: nothing is cut and both are the identity.
 //
@@ -27,18 +30,19 @@
 
 namespace tessera {
 
-// Part `index` of `size` things in num_parts runs whose lengths differ by one at most, longer ones
-// first.
+// Part `index` of `size` things that are cut into num_parts runs whose lengths differ by one at
+// most, longer ones first.
 IndexRange even_part(int64_t size, int64_t num_parts, int64_t index);
 
-// The vocabulary rows that a rank holds, and who holds the others.
+// The vocabulary rows that a rank holds, and the group whose ranks hold the others.
 struct VocabularyPart {
   IndexRange rows;
   int64_t vocab_size = 0;
   ProcessGroup group = {};
 };
 
-// What a rank declares of a parameter that is cut: its own shape and where that stands.
+// What a rank declares of a parameter: the shape of its own tensor and, where the parameter is cut,
+// its place in the whole.
 struct OwnShape {
   std::vector<int64_t> shape;
   std::optional<ParameterCut> cut = {};  // nothing: it is the whole
@@ -51,9 +55,12 @@ class TensorParallel {
 
   int64_t size() const { return group_.size(); }
 
-  // Tokens outside of cut weights are cut over the ranks.
+  // Whether tokens outside of cut weights are cut over the ranks.
   bool cuts_sequence() const { return sequence_parallel_ && size() > 1; }
 
+  // enter: gather_dim or spread_over along the tokens; leave: scatter_sum or sum_over
+  // (parallel/comm/collectives.h). Under sequence parallelism leave throws c10::Error when T does
+  // not divide by the ranks.
   at::Tensor enter(const at::Tensor& x_BTD) const;
   at::Tensor leave(const at::Tensor& partial_BTD) const;
 
@@ -69,12 +76,13 @@ class TensorParallel {
   bool sequence_parallel_ = true;
 };
 
-// Rows of weight_VD, which are part.rows of the whole embedding, for the tokens that lie there, and
-// zeros for the others: the sum over the ranks is the embedding. tokens_BT: int64 -> [B, T, D].
+// The rows of weight_VD, which are part.rows of the whole embedding, for the tokens that lie there,
+// and zeros for the others: the sum over the ranks is the embedding. tokens_BT is int64 [B, T], the
+// result [B, T, D].
 at::Tensor embed_part(const at::Tensor& tokens_BT, const at::Tensor& weight_VD,
                       const VocabularyPart& part);
 
-// Whole logits [.., V] on every rank from each rank's columns.
+// Whole logits [.., V] on every rank from each rank's columns [.., part.rows.size()].
 at::Tensor join_logits(const at::Tensor& logits, const VocabularyPart& part);
 
 }  // namespace tessera

@@ -19,7 +19,8 @@
 namespace tessera::testing {
 namespace {
 
-// A problem that eight stages fit: the first holds the embedding alone, the last the norm and the head alone.
+// A problem that eight stages fit: the first holds the embedding alone, the last the norm and the
+// head alone.
 ParityProblem pipeline_problem(int64_t num_rows, bool tied) {
   ParityProblem problem{
       .model = parity_llama(), .num_rows = num_rows, .seq_len = 12, .num_steps = 2};

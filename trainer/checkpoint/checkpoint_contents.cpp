@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/files/crc32c.h"
-#include "data/files/safetensors_header.h"
+#include "data/files/safetensors.h"
 
 namespace tessera {
 namespace {
@@ -27,7 +27,7 @@ Json to_json(const SavedTensors& tensors) {
     for (const SavedPart& part : tensor.parts) {
       parts.push_back({part.file, part.rectangle.offset, part.rectangle.shape});
     }
-    json[name] = {{"dtype", find_safetensors_dtype(tensor.dtype)->name},
+    json[name] = {{"dtype", safetensors_dtype_name(tensor.dtype)},
                   {"shape", tensor.shape},
                   {"parts", std::move(parts)}};
   }
@@ -52,9 +52,9 @@ SavedTensors tensors_from_json(const Json& json) {
   for (const auto& [name, value] : json.items()) {
     SavedTensor& tensor = tensors[name];
     const auto dtype_name = value.at("dtype").get<std::string>();
-    const SafetensorsDtype* dtype = find_safetensors_dtype(dtype_name);
-    TORCH_CHECK(dtype != nullptr && dtype->type, "tensor ", name, ": unknown dtype ", dtype_name);
-    tensor.dtype = *dtype->type;
+    const std::optional<at::ScalarType> dtype = safetensors_dtype(dtype_name);
+    TORCH_CHECK(dtype, "tensor ", name, ": unknown dtype ", dtype_name);
+    tensor.dtype = *dtype;
     tensor.shape = value.at("shape").get<std::vector<int64_t>>();
     for (const Json& part : value.at("parts")) {
       tensor.parts.push_back({.file = part.at(0).get<std::string>(),

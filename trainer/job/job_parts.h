@@ -28,8 +28,8 @@
 
 namespace tessera {
 
-// What model.attention asks for, by kind of layer (attention/registry/attention_choice.h); "auto" is
-// "flex" on the CPU and "sdpa" elsewhere.
+// What model.attention asks for, by kind of layer (attention/registry/attention_choice.h); "auto"
+// is "flex" on the CPU and "sdpa" elsewhere.
 std::string attention_backend(const JobConfig& config, at::Device device);
 
 // Joins the other ranks of the launch. Throws CommError when they do not meet within [comm]

@@ -56,8 +56,8 @@ class PipelinePasses final : public StepPasses {
   std::vector<MaskedBatch> current_;  // of the pass that runs
 };
 
-// The passes over what make_stage_models made: PipelinePasses with a plan, WholeModelPasses without.
-// group is not used without a plan.
+// The passes over what make_stage_models made: PipelinePasses with a plan, WholeModelPasses
+// without. group is not used without a plan.
 std::unique_ptr<StepPasses> make_passes(const std::optional<pipeline::PipelinePlan>& plan,
                                         StageModels& models, ParameterStore& parameters,
                                         const MaskBuilder& masked, const ProcessGroup& group);
