@@ -146,11 +146,12 @@ class BackwardPass {
   void add_keys(const HeadBlocks& heads, int64_t kv_block, Buffers& buffers) {
     std::fill(buffers.d_k.begin(), buffers.d_k.end(), 0.0F);
     std::fill(buffers.d_v.begin(), buffers.d_v.end(), 0.0F);
-    TilePart part{.b = heads.b, .kv_block = kv_block};
-    for (part.h = heads.h; part.h < heads.h + heads.num_heads; ++part.h) {
-      for (const BlockRun& run : problem_.mask().q_runs(part.b, part.h, kv_block)) {
-        for (part.q_block = run.begin; part.q_block < run.end; ++part.q_block) {
-          problem_.for_each_slab(part, run, [&](const TileSlab& slab) { add_slab(slab, buffers); });
+    TilePiece piece{.b = heads.b, .kv_block = kv_block};
+    for (piece.h = heads.h; piece.h < heads.h + heads.num_heads; ++piece.h) {
+      for (const BlockRun& run : problem_.mask().q_runs(piece.b, piece.h, kv_block)) {
+        for (piece.q_block = run.begin; piece.q_block < run.end; ++piece.q_block) {
+          problem_.for_each_slab(piece, run,
+                                 [&](const TileSlab& slab) { add_slab(slab, buffers); });
         }
       }
     }
@@ -158,56 +159,57 @@ class BackwardPass {
 
   void add_slab(const TileSlab& slab, Buffers& buffers) {
     BackwardProducts& products = *buffers.products;
-    const auto p = [&](const TilePart& part) {
-      return problem_.tile_of(part, buffers.scores.data());
+    const auto p = [&](const TilePiece& piece) {
+      return problem_.tile_of(piece, buffers.scores.data());
     };
-    const auto d_s = [&](const TilePart& part) {
-      return problem_.tile_of(part, buffers.d_scores.data());
+    const auto d_s = [&](const TilePiece& piece) {
+      return problem_.tile_of(piece, buffers.d_scores.data());
     };
     problem_.scores(products, slab, buffers.scores.data(), buffers.slopes.data());
-    slab.by_rows([&](const TilePart& part) {
-      problem_.kernels().probabilities(p(part), rows_of(part, terms_.lse_BHT));
+    slab.by_rows([&](const TilePiece& piece) {
+      problem_.kernels().probabilities(p(piece), rows_of(piece, terms_.lse_BHT));
     });
     problem_.clear_gaps(slab, buffers.d_scores.data());
-    slab.by_columns([&](const TilePart& part) {
-      products.add_d_values(part, p(part), buffers.d_v.data());
-      products.d_probabilities(part, d_s(part));
+    slab.by_columns([&](const TilePiece& piece) {
+      products.add_d_values(piece, p(piece), buffers.d_v.data());
+      products.d_probabilities(piece, d_s(piece));
     });
-    slab.by_rows([&](const TilePart& part) {
-      finish_d_scores(part, p(part), d_s(part), buffers);
-      float* d_q = buffers.d_q.at(part.h, problem_.first_query(part));
-      products.add_d_queries(part, d_s(part), d_q);
+    slab.by_rows([&](const TilePiece& piece) {
+      finish_d_scores(piece, p(piece), d_s(piece), buffers);
+      float* d_q = buffers.d_q.at(piece.h, problem_.first_query(piece));
+      products.add_d_queries(piece, d_s(piece), d_q);
     });
-    slab.by_columns(
-        [&](const TilePart& part) { products.add_d_keys(part, d_s(part), buffers.d_k.data()); });
+    slab.by_columns([&](const TilePiece& piece) {
+      products.add_d_keys(piece, d_s(piece), buffers.d_k.data());
+    });
   }
 
-  // The entries of a part's rows in a [B, H, T] tensor.
-  const float* rows_of(const TilePart& part, const at::Tensor& terms_BHT) const {
+  // The entries of a piece's rows in a [B, H, T] tensor.
+  const float* rows_of(const TilePiece& piece, const at::Tensor& terms_BHT) const {
     return terms_BHT.const_data_ptr<float>() +
-           (part.b * problem_.counts().heads + part.h) * problem_.q_len() +
-           problem_.first_query(part);
+           (piece.b * problem_.counts().heads + piece.h) * problem_.q_len() +
+           problem_.first_query(piece);
   }
 
   // Turns the gradient of the probabilities into that of the products q k^T.
-  void finish_d_scores(const TilePart& part, const ScoreTile& p, const ScoreTile& d_s,
+  void finish_d_scores(const TilePiece& piece, const ScoreTile& p, const ScoreTile& d_s,
                        const Buffers& buffers) {
     const TileKernels& kernels = problem_.kernels();
-    kernels.score_gradients(p, d_s.scores, rows_of(part, terms_.delta_BHT));
-    if (gradients_.d_bias_BHTS.defined()) add_d_bias(part, d_s);
+    kernels.score_gradients(p, d_s.scores, rows_of(piece, terms_.delta_BHT));
+    if (gradients_.d_bias_BHTS.defined()) add_d_bias(piece, d_s);
     if (problem_.has_soft_cap()) {
       const float* slopes = buffers.slopes.data() + (p.scores - buffers.scores.data());
       kernels.multiply_elements(d_s.scores, slopes, p.ld, p.rows, p.cols);
     }
   }
 
-  void add_d_bias(const TilePart& part, const ScoreTile& d_s) {
+  void add_d_bias(const TilePiece& piece, const ScoreTile& d_s) {
     auto* d_bias = gradients_.d_bias_BHTS.mutable_data_ptr<float>();
-    const int64_t q = problem_.first_query(part);
-    const int64_t kv = problem_.first_key(part);
+    const int64_t q = problem_.first_query(piece);
+    const int64_t kv = problem_.first_key(piece);
     for (int i = 0; i < d_s.rows; ++i) {
       for (int j = 0; j < d_s.live_cols; ++j) {
-        d_bias[problem_.bias_index(part.b, part.h, q + i, kv + j)] += d_s.scores[i * d_s.ld + j];
+        d_bias[problem_.bias_index(piece.b, piece.h, q + i, kv + j)] += d_s.scores[i * d_s.ld + j];
       }
     }
   }

@@ -44,17 +44,17 @@ class Bf16Scores {
   void load_queries(const HeadBlocks& blocks) { q_.load(blocks); }
   void load_keys(const HeadBlocks& blocks) { keys_.load(blocks); }
 
-  void operator()(const TilePart& part, const ScoreTile& tile) const {
-    kernels_.bf16->multiply(part.area.num_rows, tile.cols, depth(dim_),
-                            q_.rows_at(part.h, part.q_block, part.area.row),
-                            keys_.pairs_at(kv_head(part), part.kv_block, part.area.span.begin),
+  void operator()(const TilePiece& piece, const ScoreTile& tile) const {
+    kernels_.bf16->multiply(piece.area.num_rows, tile.cols, depth(dim_),
+                            q_.rows_at(piece.h, piece.q_block, piece.area.row),
+                            keys_.pairs_at(kv_head(piece), piece.kv_block, piece.area.span.begin),
                             tile.scores, tile.ld, /*accumulate=*/false);
     kernels_.scale_rows(tile.scores, tile.ld, tile.rows, tile.cols, scales_.data());
   }
 
-  int64_t kv_head(const TilePart& part) const { return part.h / group_; }
+  int64_t kv_head(const TilePiece& piece) const { return piece.h / group_; }
 
-  // Room for a rounded part of any size.
+  // Room for a rounded piece of any size.
   uint16_t* operand() { return operand_.data(); }
 
  private:
@@ -91,11 +91,13 @@ class Bf16Forward final : public ForwardProducts {
     v_.load(blocks);
   }
 
-  void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
+  void scores(const TilePiece& piece, const ScoreTile& tile) const override {
+    scores_(piece, tile);
+  }
 
-  void add_values(const TilePart& part, const ScoreTile& p, float* sums) override {
+  void add_values(const TilePiece& piece, const ScoreTile& p, float* sums) override {
     add_rounded(kernels_, p,
-                v_.pairs_at(scores_.kv_head(part), part.kv_block, part.area.span.begin), width_,
+                v_.pairs_at(scores_.kv_head(piece), piece.kv_block, piece.area.span.begin), width_,
                 sums, scores_.operand());
   }
 
@@ -135,39 +137,41 @@ class Bf16Backward final : public BackwardProducts {
   KeyLayout d_k_layout() const override { return {1, key_stride_}; }
   KeyLayout d_v_layout() const override { return {1, key_stride_}; }
 
-  void scores(const TilePart& part, const ScoreTile& tile) const override { scores_(part, tile); }
-
-  void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v) override {
-    add_transposed(part, d_out_columns_, v_width_, p, d_v, scores_.operand());
+  void scores(const TilePiece& piece, const ScoreTile& tile) const override {
+    scores_(piece, tile);
   }
 
-  void d_probabilities(const TilePart& part, const ScoreTile& d_p) const override {
+  void add_d_values(const TilePiece& piece, const ScoreTile& p, float* d_v) override {
+    add_transposed(piece, d_out_columns_, v_width_, p, d_v, scores_.operand());
+  }
+
+  void d_probabilities(const TilePiece& piece, const ScoreTile& d_p) const override {
     kernels_.bf16->multiply(
-        d_p.rows, d_p.cols, depth(v_dim_), d_out_.rows_at(part.h, part.q_block, part.area.row),
-        v_columns_.pairs_at(scores_.kv_head(part), part.kv_block, part.area.span.begin), d_p.scores,
-        d_p.ld, /*accumulate=*/false);
+        d_p.rows, d_p.cols, depth(v_dim_), d_out_.rows_at(piece.h, piece.q_block, piece.area.row),
+        v_columns_.pairs_at(scores_.kv_head(piece), piece.kv_block, piece.area.span.begin),
+        d_p.scores, d_p.ld, /*accumulate=*/false);
   }
 
-  void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k) override {
-    add_transposed(part, q_columns_, qk_width_, d_s, d_k, scores_.operand());
+  void add_d_keys(const TilePiece& piece, const ScoreTile& d_s, float* d_k) override {
+    add_transposed(piece, q_columns_, qk_width_, d_s, d_k, scores_.operand());
   }
 
-  void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q) override {
+  void add_d_queries(const TilePiece& piece, const ScoreTile& d_s, float* d_q) override {
     add_rounded(kernels_, d_s,
-                k_.pairs_at(scores_.kv_head(part), part.kv_block, part.area.span.begin), qk_width_,
-                d_q, scores_.operand());
+                k_.pairs_at(scores_.kv_head(piece), piece.kv_block, piece.area.span.begin),
+                qk_width_, d_q, scores_.operand());
   }
 
  private:
   // sums[height, first_key + c] += columns[height, r] * x[r, c]
-  void add_transposed(const TilePart& part, const Bf16Blocks& columns, int64_t height,
+  void add_transposed(const TilePiece& piece, const Bf16Blocks& columns, int64_t height,
                       const ScoreTile& x, float* sums, uint16_t* operand) const {
     const int rows = depth(x.rows);
     const ptrdiff_t panel = ptrdiff_t{rows} * kPad;
     kernels_.round_to_pairs(x, operand, panel);
     kernels_.bf16->multiply(static_cast<int>(height), x.cols, rows,
-                            columns.rows_at(part.h, part.q_block, part.area.row), {operand, panel},
-                            sums + part.area.span.begin, key_stride_,
+                            columns.rows_at(piece.h, piece.q_block, piece.area.row),
+                            {operand, panel}, sums + piece.area.span.begin, key_stride_,
                             /*accumulate=*/true);
   }
 

@@ -1,5 +1,5 @@
 // The inputs of a call of flex attention, and the words in which the rest of the folder speaks of
-// parts of it: blocks of heads, parts and slabs of tiles. Internal to attention/backends/flex/.
+// pieces of it: blocks of heads, pieces and slabs of tiles. Internal to attention/backends/flex/.
 //
 // Nothing here checks its arguments; AttentionOp has checked a call's inputs.
 //
@@ -54,7 +54,7 @@ struct HeadBlocks {
 };
 
 // An area of the tile of a block of queries and a block of keys.
-struct TilePart {
+struct TilePiece {
   int64_t b = 0;
   int64_t h = 0;  // query head
   int64_t q_block = 0;
@@ -66,26 +66,26 @@ struct TilePart {
 // Up to kSlabRows rows of a tile, which begin at a multiple of kSlabRows, and the areas of them
 // that are computed.
 struct TileSlab {
-  TilePart tile{};  // the tile; its area is not set
+  TilePiece tile{};  // the tile; its area is not set
   SlabAreas areas{};
 
-  // Call visit(part) for each area of one of the two cuts, ascending.
+  // Call visit(piece) for each area of one of the two cuts, ascending.
   template <typename Visit>
   void by_rows(Visit visit) const {
-    visit_parts(areas.by_rows, visit);
+    visit_pieces(areas.by_rows, visit);
   }
   template <typename Visit>
   void by_columns(Visit visit) const {
-    visit_parts(areas.by_columns, visit);
+    visit_pieces(areas.by_columns, visit);
   }
 
  private:
   template <typename Visit>
-  void visit_parts(std::span<const TileArea> cut, Visit& visit) const {
-    TilePart part = tile;
+  void visit_pieces(std::span<const TileArea> cut, Visit& visit) const {
+    TilePiece piece = tile;
     for (const TileArea& area : cut) {
-      part.area = area;
-      visit(std::as_const(part));
+      piece.area = area;
+      visit(std::as_const(piece));
     }
   }
 };

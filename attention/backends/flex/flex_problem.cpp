@@ -71,37 +71,38 @@ HeadBlocks FlexProblem::queries_of(const WorkUnit& unit) const {
   return queries;
 }
 
-ScoreTile FlexProblem::tile_of(const TilePart& part, float* buffer) const {
+ScoreTile FlexProblem::tile_of(const TilePiece& piece, float* buffer) const {
   const MaskShape& shape = mask_.shape();
-  const int64_t keys = block_tokens(part.kv_block, shape.block.kv, shape.kv_len).size();
-  const int64_t live = std::min<int64_t>(part.area.span.end, keys) - part.area.span.begin;
-  return {.scores = buffer + part.area.row % kSlabRows * block_cols() + part.area.span.begin,
+  const int64_t keys = block_tokens(piece.kv_block, shape.block.kv, shape.kv_len).size();
+  const int64_t live = std::min<int64_t>(piece.area.span.end, keys) - piece.area.span.begin;
+  return {.scores = buffer + piece.area.row % kSlabRows * block_cols() + piece.area.span.begin,
           .ld = block_cols(),
-          .rows = part.area.num_rows,
-          .cols = part.area.span.size(),
+          .rows = piece.area.num_rows,
+          .cols = piece.area.span.size(),
           .live_cols = static_cast<int>(live)};
 }
 
 void FlexProblem::scores(const Products& products, const TileSlab& slab, float* buffer,
                          float* slopes) const {
   clear_gaps(slab, buffer);
-  slab.by_columns([&](const TilePart& part) { products.scores(part, tile_of(part, buffer)); });
-  slab.by_rows([&](const TilePart& part) {
-    const ScoreTile tile = tile_of(part, buffer);
-    finish_scores(part, tile, slopes == nullptr ? nullptr : slopes + (tile.scores - buffer));
+  slab.by_columns([&](const TilePiece& piece) { products.scores(piece, tile_of(piece, buffer)); });
+  slab.by_rows([&](const TilePiece& piece) {
+    const ScoreTile tile = tile_of(piece, buffer);
+    finish_scores(piece, tile, slopes == nullptr ? nullptr : slopes + (tile.scores - buffer));
   });
 }
 
-void FlexProblem::finish_scores(const TilePart& part, const ScoreTile& tile, float* slopes) const {
+void FlexProblem::finish_scores(const TilePiece& piece, const ScoreTile& tile,
+                                float* slopes) const {
   if (soft_cap_ != 0) kernels_.cap_scores(tile, soft_cap_, slopes);
-  if (has_bias()) add_bias(part, tile);
+  if (has_bias()) add_bias(piece, tile);
   if (!alibi_slopes_.empty()) {
-    const auto distance = static_cast<float>(first_key(part) - first_query(part));
-    kernels_.add_alibi(tile, alibi_slopes_[part.h], distance);
+    const auto distance = static_cast<float>(first_key(piece) - first_query(piece));
+    kernels_.add_alibi(tile, alibi_slopes_[piece.h], distance);
   }
-  MaskBits bits{nullptr, mask_.data().words_per_row(), part.area.span.begin};
-  if (part.tile != BlockRun::kFullTiles) {
-    bits.words = tile_words(mask_.data(), part.tile) + part.area.row * bits.words_per_row;
+  MaskBits bits{nullptr, mask_.data().words_per_row(), piece.area.span.begin};
+  if (piece.tile != BlockRun::kFullTiles) {
+    bits.words = tile_words(mask_.data(), piece.tile) + piece.area.row * bits.words_per_row;
   }
   if (bits.words != nullptr || tile.live_cols < tile.cols) kernels_.mask_scores(tile, bits);
 }
@@ -125,12 +126,12 @@ int64_t FlexProblem::bias_index(int64_t b, int64_t h, int64_t q, int64_t kv) con
   return b * bias_strides_[0] + h * bias_strides_[1] + q * bias_strides_[2] + kv * bias_strides_[3];
 }
 
-void FlexProblem::add_bias(const TilePart& part, const ScoreTile& tile) const {
+void FlexProblem::add_bias(const TilePiece& piece, const ScoreTile& tile) const {
   const auto* bias = bias_.const_data_ptr<float>();
-  const int64_t q = first_query(part);
-  const int64_t kv = first_key(part);
+  const int64_t q = first_query(piece);
+  const int64_t kv = first_key(piece);
   for (int i = 0; i < tile.rows; ++i) {
-    const float* row = bias + bias_index(part.b, part.h, q + i, kv);
+    const float* row = bias + bias_index(piece.b, piece.h, q + i, kv);
     for (int j = 0; j < tile.live_cols; ++j) {
       tile.scores[i * tile.ld + j] += row[j * bias_strides_[3]];
     }

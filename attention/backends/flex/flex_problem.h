@@ -45,20 +45,20 @@ class FlexProblem {
   HeadBlocks keys_of(const WorkUnit& unit) const;
   HeadBlocks queries_of(const WorkUnit& unit) const;
 
-  // The token at the first row of a part, and the one at its first column.
-  int64_t first_query(const TilePart& part) const {
-    return part.q_block * mask_.shape().block.q + part.area.row;
+  // The token at the first row of a piece, and the one at its first column.
+  int64_t first_query(const TilePiece& piece) const {
+    return piece.q_block * mask_.shape().block.q + piece.area.row;
   }
-  int64_t first_key(const TilePart& part) const {
-    return part.kv_block * mask_.shape().block.kv + part.area.span.begin;
+  int64_t first_key(const TilePiece& piece) const {
+    return piece.kv_block * mask_.shape().block.kv + piece.area.span.begin;
   }
 
   // Calls visit(slab) for the slabs of one run of tiles of `tile`'s key block, ascending.
   template <typename Visit>
-  void for_each_slab(TilePart tile, const BlockRun& run, Visit visit) const;
+  void for_each_slab(TilePiece tile, const BlockRun& run, Visit visit) const;
 
-  // The place of a part in `buffer`, which is [kSlabRows, block_cols()] for the whole slab.
-  ScoreTile tile_of(const TilePart& part, float* buffer) const;
+  // The place of a piece in `buffer`, which is [kSlabRows, block_cols()] for the whole slab.
+  ScoreTile tile_of(const TilePiece& piece, float* buffer) const;
 
   // Writes the masked scores of a slab's areas by rows to `buffer`, and the derivatives of the soft
   // cap to `slopes`, unless it is null or there is no cap. Both are laid out as in tile_of.
@@ -73,8 +73,8 @@ class FlexProblem {
   bool has_bias() const { return bias_.defined(); }
 
  private:
-  void finish_scores(const TilePart& part, const ScoreTile& tile, float* slopes) const;
-  void add_bias(const TilePart& part, const ScoreTile& tile) const;
+  void finish_scores(const TilePiece& piece, const ScoreTile& tile, float* slopes) const;
+  void add_bias(const TilePiece& piece, const ScoreTile& tile) const;
 
   const BlockMask& mask_;
   const TileKernels& kernels_;
@@ -88,7 +88,7 @@ class FlexProblem {
 };
 
 template <typename Visit>
-void FlexProblem::for_each_slab(TilePart tile, const BlockRun& run, Visit visit) const {
+void FlexProblem::for_each_slab(TilePiece tile, const BlockRun& run, Visit visit) const {
   const MaskShape& shape = mask_.shape();
   const int64_t rows = std::min(shape.block.q, shape.q_len - tile.q_block * shape.block.q);
   const int64_t keys = std::min(shape.block.kv, shape.kv_len - tile.kv_block * shape.block.kv);

@@ -25,7 +25,7 @@ class FloatBlocks {
 
   void load(const HeadBlocks& blocks) { blocks_.load(blocks); }
 
-  // The part of a loaded block that begins at row `row` and, for panels_at, at column `column`, a
+  // The piece of a loaded block that begins at row `row` and, for panels_at, at column `column`, a
   // multiple of kPad. panels_at gives the right side of a product; rows_at gives the left side, and
   // only for blocks that rows() made.
   PanelView panels_at(int64_t h, int64_t block, int64_t row, int64_t column) const {

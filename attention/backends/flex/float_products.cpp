@@ -18,14 +18,14 @@ class FloatScores {
 
   void load_keys(const HeadBlocks& blocks) { keys_.load(blocks); }
 
-  // tile = scale q k^T. `q` begins at the part's first row; the scale is in the copied keys.
-  void operator()(const TilePart& part, MatrixView q, const ScoreTile& tile) const {
+  // tile = scale q k^T. `q` begins at the piece's first row; the scale is in the copied keys.
+  void operator()(const TilePiece& piece, MatrixView q, const ScoreTile& tile) const {
     kernels_.multiply(tile.rows, tile.cols, dim_, q,
-                      keys_.panels_at(kv_head(part), part.kv_block, 0, part.area.span.begin),
+                      keys_.panels_at(kv_head(piece), piece.kv_block, 0, piece.area.span.begin),
                       tile.scores, tile.ld, /*accumulate=*/false);
   }
 
-  int64_t kv_head(const TilePart& part) const { return part.h / group_; }
+  int64_t kv_head(const TilePiece& piece) const { return piece.h / group_; }
 
  private:
   const TileKernels& kernels_;
@@ -49,17 +49,18 @@ class FloatForward final : public ForwardProducts {
     v_.load(blocks);
   }
 
-  void scores(const TilePart& part, const ScoreTile& tile) const override {
-    const int64_t token = part.q_block * block_q_ + part.area.row;
-    const float* q = q_BTHD_.const_data_ptr<float>() + row_offset(q_BTHD_, part.b, token, part.h);
-    scores_(part, {q, q_BTHD_.stride(1), 1}, tile);
+  void scores(const TilePiece& piece, const ScoreTile& tile) const override {
+    const int64_t token = piece.q_block * block_q_ + piece.area.row;
+    const float* q = q_BTHD_.const_data_ptr<float>() + row_offset(q_BTHD_, piece.b, token, piece.h);
+    scores_(piece, {q, q_BTHD_.stride(1), 1}, tile);
   }
 
-  void add_values(const TilePart& part, const ScoreTile& p, float* sums) override {
+  void add_values(const TilePiece& piece, const ScoreTile& p, float* sums) override {
     const auto width = static_cast<int>(v_.width());
-    kernels_.multiply(p.rows, width, p.live_cols, {p.scores, p.ld, 1},
-                      v_.panels_at(scores_.kv_head(part), part.kv_block, part.area.span.begin, 0),
-                      sums, width, /*accumulate=*/true);
+    kernels_.multiply(
+        p.rows, width, p.live_cols, {p.scores, p.ld, 1},
+        v_.panels_at(scores_.kv_head(piece), piece.kv_block, piece.area.span.begin, 0), sums, width,
+        /*accumulate=*/true);
   }
 
  private:
@@ -95,34 +96,34 @@ class FloatBackward final : public BackwardProducts {
   KeyLayout d_k_layout() const override { return {q_.width(), 1}; }
   KeyLayout d_v_layout() const override { return {d_out_.width(), 1}; }
 
-  void scores(const TilePart& part, const ScoreTile& tile) const override {
-    scores_(part, q_.rows_at(part.h, part.q_block, part.area.row), tile);
+  void scores(const TilePiece& piece, const ScoreTile& tile) const override {
+    scores_(piece, q_.rows_at(piece.h, piece.q_block, piece.area.row), tile);
   }
 
-  void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v) override {
-    add_transposed(p, d_out_.panels_at(part.h, part.q_block, part.area.row, 0), d_out_.width(),
-                   part.area.span.begin, d_v);
+  void add_d_values(const TilePiece& piece, const ScoreTile& p, float* d_v) override {
+    add_transposed(p, d_out_.panels_at(piece.h, piece.q_block, piece.area.row, 0), d_out_.width(),
+                   piece.area.span.begin, d_v);
   }
 
-  void d_probabilities(const TilePart& part, const ScoreTile& d_p) const override {
+  void d_probabilities(const TilePiece& piece, const ScoreTile& d_p) const override {
     kernels_.multiply(
-        d_p.rows, d_p.cols, v_dim_, d_out_.rows_at(part.h, part.q_block, part.area.row),
-        v_columns_.panels_at(scores_.kv_head(part), part.kv_block, 0, part.area.span.begin),
+        d_p.rows, d_p.cols, v_dim_, d_out_.rows_at(piece.h, piece.q_block, piece.area.row),
+        v_columns_.panels_at(scores_.kv_head(piece), piece.kv_block, 0, piece.area.span.begin),
         d_p.scores, d_p.ld,
         /*accumulate=*/false);
   }
 
-  void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k) override {
-    add_transposed(d_s, q_.panels_at(part.h, part.q_block, part.area.row, 0), q_.width(),
-                   part.area.span.begin, d_k);
+  void add_d_keys(const TilePiece& piece, const ScoreTile& d_s, float* d_k) override {
+    add_transposed(d_s, q_.panels_at(piece.h, piece.q_block, piece.area.row, 0), q_.width(),
+                   piece.area.span.begin, d_k);
   }
 
-  void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q) override {
+  void add_d_queries(const TilePiece& piece, const ScoreTile& d_s, float* d_q) override {
     const auto width = static_cast<int>(k_.width());
-    kernels_.multiply(d_s.rows, width, d_s.live_cols, {d_s.scores, d_s.ld, 1},
-                      k_.panels_at(scores_.kv_head(part), part.kv_block, part.area.span.begin, 0),
-                      d_q, width,
-                      /*accumulate=*/true);
+    kernels_.multiply(
+        d_s.rows, width, d_s.live_cols, {d_s.scores, d_s.ld, 1},
+        k_.panels_at(scores_.kv_head(piece), piece.kv_block, piece.area.span.begin, 0), d_q, width,
+        /*accumulate=*/true);
   }
 
  private:

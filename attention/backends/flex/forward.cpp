@@ -89,36 +89,36 @@ class ForwardPass {
     }
   }
 
-  void run_block(TilePart part, RowState& state) const {
+  void run_block(TilePiece piece, RowState& state) const {
     state.clear();
-    for (const BlockRun& run : problem_.mask().runs(part.b, part.h, part.q_block)) {
-      for (part.kv_block = run.begin; part.kv_block < run.end; ++part.kv_block) {
-        problem_.for_each_slab(part, run, [&](const TileSlab& slab) { add_slab(slab, state); });
+    for (const BlockRun& run : problem_.mask().runs(piece.b, piece.h, piece.q_block)) {
+      for (piece.kv_block = run.begin; piece.kv_block < run.end; ++piece.kv_block) {
+        problem_.for_each_slab(piece, run, [&](const TileSlab& slab) { add_slab(slab, state); });
       }
     }
-    write_rows(part, state);
+    write_rows(piece, state);
   }
 
   void add_slab(const TileSlab& slab, RowState& state) const {
     problem_.scores(*state.products, slab, state.scores.data(), nullptr);
-    slab.by_rows([&](const TilePart& part) { add_part(part, state); });
+    slab.by_rows([&](const TilePiece& piece) { add_part(piece, state); });
   }
 
-  void add_part(const TilePart& part, RowState& state) const {
+  void add_part(const TilePiece& piece, RowState& state) const {
     const TileKernels& kernels = problem_.kernels();
-    const ScoreTile tile = problem_.tile_of(part, state.scores.data());
-    float* sums = state.sums.data() + part.area.row * width_;
+    const ScoreTile tile = problem_.tile_of(piece, state.scores.data());
+    float* sums = state.sums.data() + piece.area.row * width_;
     const bool rescaled =
-        kernels.softmax_step(tile, state.maximum.data() + part.area.row,
-                             state.sum.data() + part.area.row, state.rescale.data());
+        kernels.softmax_step(tile, state.maximum.data() + piece.area.row,
+                             state.sum.data() + piece.area.row, state.rescale.data());
     if (rescaled) {
       const auto width = static_cast<int>(width_);
       kernels.scale_rows(sums, width, tile.rows, width, state.rescale.data());
     }
-    state.products->add_values(part, tile, sums);
+    state.products->add_values(piece, tile, sums);
   }
 
-  void write_rows(const TilePart& rows, RowState& state) const {
+  void write_rows(const TilePiece& rows, RowState& state) const {
     const MaskShape& shape = problem_.mask().shape();
     const TokenRange queries = block_tokens(rows.q_block, shape.block.q, shape.q_len);
     auto* lse = result_.lse_BHT.mutable_data_ptr<float>() + rows.b * result_.lse_BHT.stride(0) +

@@ -66,8 +66,8 @@ inline void multiply_rest(int rows, int k, MatrixView a, const TileColumns<kVect
 // smaller.
 constexpr int kFewestRows = 4;
 
-// Multiplies columns [j, j + kVectors * kLanes). Their part of b stays in the first-level cache
-// while the rows pass, and each pass fetches a share of the next part.
+// Multiplies columns [j, j + kVectors * kLanes). Their piece of b stays in the first-level cache
+// while the rows pass, and each pass fetches a share of the next piece.
 template <int kVectors>
 inline void multiply_columns(int j, int m, int k, MatrixView a, PanelView b, float* c,
                              ptrdiff_t c_row, bool accumulate) {

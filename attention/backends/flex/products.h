@@ -4,9 +4,9 @@
 // multiplied. Internal to attention/backends/flex/.
 //
 // Each thread has products of its own. They copy what they multiply, a unit of work's queries or
-// keys at a time: load_queries and load_keys come first, and parts must lie in loaded blocks.
+// keys at a time: load_queries and load_keys come first, and pieces must lie in loaded blocks.
 //
-// Shape legend: as in attention/op/attention.h. A part has r rows (queries) and c columns (keys).
+// Shape legend: as in attention/op/attention.h. A piece has r rows (queries) and c columns (keys).
 #pragma once
 
 #include <memory>
@@ -26,13 +26,13 @@ class Products {
   virtual void load_keys(const HeadBlocks& blocks) = 0;
 
   // tile = scale q k^T. Rows of the buffer up to a multiple of kPad may be written.
-  virtual void scores(const TilePart& part, const ScoreTile& tile) const = 0;
+  virtual void scores(const TilePiece& piece, const ScoreTile& tile) const = 0;
 };
 
 class ForwardProducts : public Products {
  public:
   // sums[r, padded(E)] += p v. Rows of sums up to a multiple of kPad may be written.
-  virtual void add_values(const TilePart& part, const ScoreTile& p, float* sums) = 0;
+  virtual void add_values(const TilePiece& piece, const ScoreTile& p, float* sums) = 0;
 };
 
 // The layout of sums over the queries that meet a block of keys: element (key, d) is at
@@ -49,17 +49,17 @@ class BackwardProducts : public Products {
   virtual KeyLayout d_v_layout() const = 0;
 
   // d_v += p^T do. Here and in add_d_keys, the sums begin at the first key of the block.
-  virtual void add_d_values(const TilePart& part, const ScoreTile& p, float* d_v) = 0;
+  virtual void add_d_values(const TilePiece& piece, const ScoreTile& p, float* d_v) = 0;
 
   // d_p = do v^T. Rows of the buffer up to a multiple of kPad may be written.
-  virtual void d_probabilities(const TilePart& part, const ScoreTile& d_p) const = 0;
+  virtual void d_probabilities(const TilePiece& piece, const ScoreTile& d_p) const = 0;
 
   // d_k += ds^T q, without the scale.
-  virtual void add_d_keys(const TilePart& part, const ScoreTile& d_s, float* d_k) = 0;
+  virtual void add_d_keys(const TilePiece& piece, const ScoreTile& d_s, float* d_k) = 0;
 
   // d_q[r, padded(D)] += ds k, without the scale. Rows of d_q up to a multiple of kPad may be
   // written.
-  virtual void add_d_queries(const TilePart& part, const ScoreTile& d_s, float* d_q) = 0;
+  virtual void add_d_queries(const TilePiece& piece, const ScoreTile& d_s, float* d_q) = 0;
 };
 
 // Whether a call is multiplied in bfloat16: q, k and v have that type, FlexInputs::bf16_products is

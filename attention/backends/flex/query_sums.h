@@ -4,7 +4,7 @@
 // Internal to attention/backends/flex/.
 //
 //   sums.begin(queries);                           // in each unit of work
-//   products.add_d_queries(part, d_s, sums.at(h, q));
+//   products.add_d_queries(piece, d_s, sums.at(h, q));
 //   gradient.store(unit.chunk, sums, scale, kernels);
 //   at::Tensor d_q_BTHD = gradient.sum();          // once all units are done
 //
@@ -62,7 +62,7 @@ class QueryGradient {
   // dims: the sizes of q, [B, T, H, D].
   QueryGradient(at::IntArrayRef dims, int64_t num_chunks);
 
-  // Stores scale * sums as part of one chunk's result. Units of the same chunk must have no (batch
+  // Stores scale * sums as a share of one chunk's result. Units of the same chunk must have no (batch
   // row, head) in common.
   void store(int64_t chunk, const QuerySums& sums, double scale, const TileKernels& kernels);
 

@@ -53,8 +53,8 @@ TileArea rows_of(std::span<const TileArea> areas, int32_t begin, int32_t end) {
     const int32_t row = std::max(area.row, begin);
     const int32_t num_rows = std::min(area.row + area.num_rows, end) - row;
     if (num_rows <= 0) continue;
-    const TileArea part{row, num_rows, area.span};
-    all = all.num_rows == 0 ? part : box(all, part);
+    const TileArea piece{row, num_rows, area.span};
+    all = all.num_rows == 0 ? piece : box(all, piece);
   }
   return all;
 }

@@ -35,7 +35,7 @@ inline Floats exp_of(Floats x) {
   const Floats rounding = all(kRounding);
   const Floats shifted = clamped * 1.44269504F + rounding;
   const Floats n = shifted - rounding;
-  const Floats r = (clamped - n * 0.693359375F) - n * -2.12194440e-4F;  // ln 2 in two parts
+  const Floats r = (clamped - n * 0.693359375F) - n * -2.12194440e-4F;  // ln 2 in two pieces
   Floats p = all(1.0F / 720.0F);
   p = p * r + 1.0F / 120.0F;
   p = p * r + 1.0F / 24.0F;

@@ -219,15 +219,15 @@ TEST(FlexAttentionTest, DocumentsDoNotLeak) {
 // Strided views, as a model that projects q, k and v at once would pass them.
 TEST(FlexAttentionTest, TakesStridedInputs) {
   const at::Tensor qkv_BTHX = at::randn({2, 30, 4, 48});
-  const auto part = [&](int64_t i) { return qkv_BTHX.narrow(3, 16 * i, 16); };
+  const auto piece = [&](int64_t i) { return qkv_BTHX.narrow(3, 16 * i, 16); };
   const BlockMask mask = create_block_mask(causal(), {.q_len = 30, .kv_len = 30});
-  const at::Tensor strided = backend("flex")(part(0), part(1), part(2), mask).out_BTHE;
+  const at::Tensor strided = backend("flex")(piece(0), piece(1), piece(2), mask).out_BTHE;
   const at::Tensor copied =
-      backend("flex")(part(0).contiguous(), part(1).contiguous(), part(2).contiguous(), mask)
+      backend("flex")(piece(0).contiguous(), piece(1).contiguous(), piece(2).contiguous(), mask)
           .out_BTHE;
   EXPECT_TRUE(strided.equal(copied));
-  const at::Tensor turned = part(0).transpose(1, 3).contiguous().transpose(1, 3);
-  EXPECT_TRUE(backend("flex")(turned, part(1), part(2), mask).out_BTHE.equal(copied));
+  const at::Tensor turned = piece(0).transpose(1, 3).contiguous().transpose(1, 3);
+  EXPECT_TRUE(backend("flex")(turned, piece(1), piece(2), mask).out_BTHE.equal(copied));
 }
 
 TEST(FlexAttentionTest, EveryInstructionSetEqualsEager) {

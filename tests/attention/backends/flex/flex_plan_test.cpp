@@ -118,7 +118,7 @@ TEST(TilePlanTest, ForwardUnitsHoldAllBlocksOnceCostliestFirst) {
   }
 }
 
-// Heads are cut only as far as threads need, into parts of about the same cost.
+// Heads are cut only as far as threads need, into pieces of about the same cost.
 TEST(TilePlanTest, ForwardUnitsAreSomeForEachThread) {
   const BlockMask mask = create_block_mask(causal(), {.q_len = 4096, .kv_len = 4096});
   const TileAreas areas(mask, kPad);
