@@ -26,8 +26,9 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// One call of the operator that exchanges keys, and between forward and backward its graphs: one
-// for each step, from the leaves q, k and v to the step's result, and one that merges the results.
+// One call of the operator that exchanges keys. Between forward and backward it holds the graphs:
+// one for each step, from the leaves q, k and v to the step's result, and one that merges the
+// results.
 struct KvCall : torch::CustomClassHolder {
   KvCall(const AttentionOp& inner_op, const ProcessGroup& ranks, const BlockMask& sharded_mask,
          AttentionOptions inner_options, at::ScalarType dtype)
@@ -73,7 +74,7 @@ void attend_step(KvCall& call, size_t step, const Tensor& rows_MX, const Tensor&
   part.output = call.inner(call.q_BTHD, part.k_BSKD, part.v_BSKE, *mask, call.options);
 }
 
-// Rows of a rank that see no key at all.
+// The output of a rank whose rows see no key at all.
 AttentionOutput empty_output(const Tensor& q_BTHD, const Tensor& v_BSKE) {
   const at::ScalarType lse_type = q_BTHD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return {.out_BTHE = at::zeros({q_BTHD.size(0), q_BTHD.size(1), q_BTHD.size(2), v_BSKE.size(3)},
@@ -97,7 +98,7 @@ void merge_parts(KvCall& call, const Tensor& v_BSKE) {
   if (!call.merged.out_BTHE.defined()) call.merged = empty_output(call.q_BTHD, v_BSKE);
 }
 
-// Grad mode as at the call: with it on, the inner graphs are recorded.
+// Runs all steps in the caller's grad mode: with it on, the inner graphs are recorded.
 void run_forward(KvCall& call, const Tensor& q_BTHD, const Tensor& k_BSKD, const Tensor& v_BSKE) {
   call.q_BTHD = leaf_like(q_BTHD, q_BTHD);
   call.k_sizes = k_BSKD.sizes().vec();
@@ -149,7 +150,8 @@ void backward_step(KvCall& call, size_t step) {
   part.leaf = {};
 }
 
-// Every rank takes part in every step's return, whatever it computed itself.
+// Runs all steps backward. Every rank takes part in every step's return, whatever it computed
+// itself.
 variable_list run_backward(KvCall& call, const variable_list& grad_outputs) {
   const Tensor q_BTHD = std::exchange(call.q_BTHD, Tensor());
   backward(std::exchange(call.merged, {}), grad_outputs);

@@ -15,7 +15,8 @@ namespace {
 
 constexpr int64_t kLargestTile = 128;
 
-// Runs of blocks that a row, or a document, is cut into: head-tail gives each rank two.
+// The number of runs of blocks that a row, or a document, is cut into: head-tail gives each rank
+// two.
 int64_t num_parts(int64_t num_ranks, LoadBalancer balancer) {
   const bool has_tails =
       balancer == LoadBalancer::kHeadTail || balancer == LoadBalancer::kDocumentHeadTail;
@@ -39,7 +40,7 @@ std::vector<int64_t> lengths_of_row(const int64_t* ids, int64_t num_tokens) {
   return lengths;
 }
 
-// Of each row: all are cut by one plan.
+// The lengths of the documents of row 0, which every row must have: all are cut by one plan.
 std::vector<int64_t> document_lengths(const Batch& batch) {
   const at::Tensor ids_BT = batch.document_ids_BT.cpu().contiguous();
   const int64_t* ids = ids_BT.const_data_ptr<int64_t>();
@@ -48,7 +49,7 @@ std::vector<int64_t> document_lengths(const Batch& batch) {
   for (int64_t row = 1; row < batch.batch_size(); ++row) {
     const std::vector<int64_t> others = lengths_of_row(ids + row * T, T);
     const auto [mine, other] = std::mismatch(lengths.begin(), lengths.end(), others.begin());
-    // Both rows have all tokens, so that one list is no beginning of the other.
+    // The lengths of both rows add up to T, so neither list is a beginning of the other.
     TORCH_CHECK(mine == lengths.end(), "document_head_tail: row ", row,
                 " of a microbatch: ", "document ", mine - lengths.begin(), ": got ", *other,
                 " tokens, expected ", *mine, " as in row 0: one plan is for all rows");

@@ -1,15 +1,17 @@
-// Context parallelism of one rank, as values: how a whole microbatch becomes this rank's tokens,
-// labels and masks, and how a model's attention finds the keys of the others.
+// ContextParallel: context parallelism of one rank as a value. It turns a whole microbatch into
+// this rank's tokens, labels and masks, and lets a model's attention find the keys of the other
+// ranks.
 //
 //   ContextParallel context(mesh.cp(), LoadBalancer::kMinHeap, ContextMethod::kNeededKv);
 //   *site.op = context.wrap(*site.op);                              // every place that attends
-//   masks = model.get_attention_masks(context.tiles_to_share(create_mask_fn, batch), batch, ...);
+//   masks = model.get_attention_masks(context.tiles_to_share(create_mask_fn, batch), batch,
+//                                     tokenizer, extras);
 //   const MaskedBatch mine = context.share({batch, masks});         // T / cp tokens of each row
 //
 // Masks over a sequence of a model's own (MaskSequence::kOwn) stay whole, and so do the ops that
 // take them.
 //
-// A default ContextParallel is one rank: all three are the identity.
+// A default ContextParallel is one rank: wrap, tiles_to_share and share are the identity.
 #pragma once
 
 #include <string>
@@ -24,18 +26,20 @@
 
 namespace tessera {
 
+// A microbatch and the masks of its rows, by the model's names.
 struct MaskedBatch {
   Batch batch;
   AttentionMasks masks;
 };
 
-// What the plan of one microbatch promises, before anything is sent.
+// The properties of one microbatch's plan, told before anything is sent.
 struct ContextForecast {
   LoadBalancer balancer = LoadBalancer::kContiguous;
   ContextMethod method = ContextMethod::kAllGather;
   int64_t num_ranks = 1;
   int64_t tile = 0;  // tokens of a side of the masks' tiles
-  // Rows (document_head_tail: documents) of a multiple of so many tokens have the largest tiles.
+  // Rows (document_head_tail: documents) whose length is a multiple of this number of tokens have
+  // the largest tiles.
   int64_t length_multiple = 0;
   double imbalance = 1;     // live pairs of the busiest rank by the mean, over all masks by layers
   double needed_share = 1;  // of the keys of other ranks, those that the rows of a rank touch
@@ -49,26 +53,30 @@ class ContextParallel {
  public:
   ContextParallel() = default;
 
-  // layers: how many of the model's layers use each mask, so that a mask counts for as much work as
-  // is done with it (WorkWeights); masks that are not named count as one layer.
+  // weights.layers tells how many of the model's layers use each mask, so that a mask counts for as
+  // much work as is done with it (block_work.h); masks that are not named count as one layer.
   ContextParallel(const ProcessGroup& group, LoadBalancer balancer, ContextMethod method,
                   WorkWeights weights = {});
 
   int64_t size() const { return group_.size(); }
 
-  // Builds a microbatch's masks with tiles so small that every rank gets equally many (under
-  // document_head_tail: of every document): the largest power of two up to 128. Throws c10::Error
-  // with the numbers when a row cannot be shared even token by token, and under document_head_tail
-  // when a document cannot, or rows have documents of other lengths than the first: one plan is for
-  // all rows.
+  // The mask builder for a microbatch, which calls create_mask_fn with tiles so small that every
+  // rank gets equally many (under document_head_tail: of every document): the largest power of two
+  // up to 128 tokens. Throws c10::Error with the numbers when a row cannot be shared even token by
+  // token, and under document_head_tail when a document cannot, or rows have documents of other
+  // lengths than the first: one plan is for all rows.
   CreateMaskFn tiles_to_share(CreateMaskFn create_mask_fn, const Batch& batch) const;
 
-  // This rank's part of a microbatch with its whole masks, made with tiles_to_share.
+  // This rank's part of a microbatch whose masks are whole and made with tiles_to_share: plans the
+  // shares of all ranks, then cuts batch and masks. Without communication: every rank computes the
+  // same plan. Throws c10::Error when there are no masks over rows, and what shard refuses.
   MaskedBatch share(const MaskedBatch& whole) const;
 
-  // Throws c10::Error on one rank, where nothing is shared.
+  // The properties of the plan by which share() would cut. Throws c10::Error on one rank, where
+  // nothing is shared.
   ContextForecast forecast(const MaskedBatch& whole) const;
 
+  // The op as context_attention.h decorates it.
   AttentionOp wrap(const AttentionOp& op) const;
 
  private:

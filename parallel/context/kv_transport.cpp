@@ -22,7 +22,7 @@ at::Tensor index(const std::vector<int64_t>& values, const at::Tensor& like) {
   return at::tensor(values, at::kLong).to(like.device());
 }
 
-// This rank's slots of the blocks that go to one peer.
+// The owner's slots of the blocks that go to one peer.
 std::vector<int64_t> slots(const ShardPlan& plan, const std::vector<int64_t>& blocks) {
   std::vector<int64_t> own;
   for (const int64_t block : blocks) own.push_back(plan.slot(block));
@@ -33,7 +33,7 @@ at::Tensor empty_rows(int64_t num_rows, const at::Tensor& like_NX) {
   return at::empty({num_rows, like_NX.size(1)}, like_NX.options());
 }
 
-// [B, S, K, D] -> [S / block, B x block x K x D].
+// Cuts tokens into rows of blocks: [B, S, K, D] -> [S / block, B x block x K x D].
 at::Tensor block_rows(const at::Tensor& x_BSKD, int64_t block_size) {
   const int64_t num_blocks = x_BSKD.size(1) / block_size;
   return x_BSKD.reshape({x_BSKD.size(0), num_blocks, block_size, x_BSKD.size(2), x_BSKD.size(3)})
@@ -41,7 +41,7 @@ at::Tensor block_rows(const at::Tensor& x_BSKD, int64_t block_size) {
       .reshape({num_blocks, -1});
 }
 
-// The inverse, with all sizes but the length as given.
+// The inverse of block_rows, with all sizes but the length as given.
 at::Tensor tokens_of(const at::Tensor& rows_MY, at::IntArrayRef sizes_BSKD, int64_t block_size) {
   const int64_t num_blocks = rows_MY.size(0);
   const int64_t batch = sizes_BSKD[0];
@@ -131,7 +131,8 @@ KvTransport::Pending KvTransport::return_needed(const KvExchange& exchange,
                                              at_hand.narrow(0, num_own, exchange.num_received()),
                                              counts(exchange.send), counts(exchange.receive)));
   total_NX.add_(at_hand.narrow(0, 0, num_own));
-  // Peer by peer, so that the order of the sum is fixed: a peer returns each block once.
+  // The rows are added peer by peer, so that the order of the sum is fixed: a peer returns each
+  // block once.
   pending.result_ = [&plan = shard_.plan(), send = exchange.send, home, total_NX] {
     int64_t begin = 0;
     for (const std::vector<int64_t>& blocks : send) {

@@ -12,8 +12,8 @@ namespace tessera::pipeline {
 namespace {
 
 // All steps, by the time at which they end when every action takes its default cost. Any order in
-// which values are made before they are used would be right; this one puts receives where the
-// value is likely to arrive.
+// which values are made before they are used would be right; the order by time puts receives where
+// the value is likely to arrive.
 std::vector<Step> steps_by_time(const Schedule& schedule) {
   const Simulation simulation = simulate_schedule(schedule);
   std::vector<Step> steps = replay_order(schedule);

@@ -1,4 +1,5 @@
-// What each rank does, communication included: the list that the runtime replays.
+// ExecutionPlan: the actions of each rank, communication included, as lists that the runtime
+// replays.
 //
 //   derive_communication(make_schedule("1F1B", {.num_ranks = 2, .num_microbatches = 2}))
 //     rank 0: 0F0 0SEND_F0 0F1 0SEND_F1 0RECV_B0 0B0 0RECV_B1 0B1 0REDUCE_GRAD
@@ -26,18 +27,19 @@ namespace tessera::pipeline {
 struct ExecutionPlan {
   StagePlacement placement = {};
   int64_t num_microbatches = 0;
-  // Computation, sends and receives, and one kReduceGradients per stage after its last B or W.
-  // Sends come right after the action, or the overlapped pair, that makes the value.
+  // By rank: computation, sends and receives, and one kReduceGradients per stage after its last B
+  // or W. Sends come right after the action, or the overlapped pair, that makes the value.
   std::vector<std::vector<Action>> ranks = {};
 };
 
-// schedule must pass validate_schedule; throws c10::Error when it deadlocks.
+// The execution plan of a schedule, which must pass validate_schedule; throws c10::Error when it
+// deadlocks.
 ExecutionPlan derive_communication(const Schedule& schedule);
 
 // The rank at the other end of a send or receive.
 int64_t peer_rank(const Action& transfer, const StagePlacement& placement);
 
-// The same number for a send and its receive, different for all others: from 0 on, below
+// The tag of a send and its receive, different from that of all others: from 0 on, below
 // 2 * stages * microbatches.
 int64_t message_tag(const Action& transfer, int64_t num_microbatches);
 

@@ -10,7 +10,7 @@
 namespace tessera::pipeline {
 namespace {
 
-// Messages of one rank, as PipelineRuntime keeps them.
+// Counts the messages of one rank, as PipelineRuntime keeps them.
 class MessageCount {
  public:
   MessageCount(const StagePlacement& placement, int64_t rank) : placement_(placement) {
@@ -40,7 +40,7 @@ class MessageCount {
     peak_ = std::max(peak_, held_);
   }
 
-  // Of the gradient that it makes and the one that it took.
+  // Counts the gradient that a backward makes and the one that it took.
   void backward(int64_t stage) {
     if (exists(stage - 1) && is_here(stage - 1)) add(1);
     if (exists(stage + 1)) add(-1);

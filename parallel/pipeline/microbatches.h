@@ -1,7 +1,7 @@
 // How a rank's batch is cut into the microbatches of a pipeline.
 //
-//   num_microbatches(8, 2)       4: local_batch_size rows, pipeline_parallel_microbatch_size
-//   microbatch_sizes(5, 2)       {3, 2}: for BlockMask::split, AttentionMasks::split, Tensor::split
+//   num_microbatches(8, 2)   // 4
+//   microbatch_sizes(5, 2)   // {3, 2}: for BlockMask::split, AttentionMasks::split, Tensor::split
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,8 @@
 
 namespace tessera::pipeline {
 
-// Throws c10::Error naming both keys unless microbatch_size divides local_batch_size.
+// The number of microbatches of pipeline_parallel_microbatch_size rows in local_batch_size rows.
+// Throws c10::Error naming both keys unless the first divides the second.
 int64_t num_microbatches(int64_t local_batch_size, int64_t microbatch_size);
 
 // Sizes that differ by at most one row, larger ones first, as torch::tensor_split cuts. Throws

@@ -15,7 +15,7 @@ EvenSplit even_split(const PipelineOptions& options, int64_t num_stages) {
           .last_stage_less_layers = options.last_stage_less_layers};
 }
 
-// How many stages the options ask for, and which of them does.
+// The number of stages that the options ask for, and the option that asks.
 struct StageCount {
   int64_t num_stages = 0;
   std::string source = {};

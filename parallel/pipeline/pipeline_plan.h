@@ -1,9 +1,10 @@
-// Everything of a pipeline that can be decided, and refused, before a process group is made.
+// PipelinePlan: everything of a pipeline that can be decided, and refused, before a process group
+// is made.
 //
 //   PipelinePlan plan = plan_pipeline({.num_ranks = 4, .num_layers = 32, .num_microbatches = 8,
 //                                      .schedule = "Interleaved1F1B"});
 //   for (int64_t stage : plan.schedule.placement.stages_of(rank)) build(plan.stages[stage]);
-//   runtime replays plan.execution.ranks[rank]
+//   // the runtime (pipeline_runtime.h) replays plan.execution.ranks[rank]
 //
 // Keys, defaults and rules are those of TorchTitan's [parallelism]; errors name the key.
 #pragma once
@@ -32,6 +33,7 @@ struct PipelineOptions {
   int64_t last_stage_less_layers = 1;
 };
 
+// The modules of each stage, the schedule, and the lists that the ranks replay.
 struct PipelinePlan {
   std::vector<StageModules> stages = {};
   Schedule schedule = {};

@@ -115,7 +115,7 @@ class PipelineRuntime::Replay {
     return take(activations_, key(action)).set_requires_grad(true);
   }
 
-  // B, or I: then the products of linear layers wait for W.
+  // Runs B, or I, after which the products of linear layers wait for W.
   void backward(const Action& action) {
     Tensor d_output;
     if (action.stage != last_stage()) d_output = take(gradients_, key(action));
@@ -135,7 +135,7 @@ class PipelineRuntime::Replay {
     pass_on(action.stage - 1, action.microbatch, own.input.grad(), gradients_);
   }
 
-  // To the next computation of this rank, or to the send that follows.
+  // Hands a value to the next computation of this rank, or to the send that follows.
   void pass_on(int64_t stage, int64_t microbatch, const Tensor& value,
                std::map<Key, Arrival>& values) {
     if (is_here(stage)) {
@@ -169,7 +169,7 @@ class PipelineRuntime::Replay {
     return values.extract(key).mapped().take();
   }
 
-  // What the next stage expects without asking.
+  // Checks the shape and dtype that the next stage expects without asking.
   void check_activation(const Action& action, const Tensor& output) const {
     const auto& shape = inputs_.activation_shapes[static_cast<size_t>(action.microbatch)];
     const auto dtype = c10::typeMetaToScalarType(inputs_.activation_options.dtype());

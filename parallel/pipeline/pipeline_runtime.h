@@ -1,16 +1,17 @@
-// Runs a pipeline: replays this rank's list of an ExecutionPlan (communication.h), forwards,
-// backwards, sends, receives and reductions in the order in which they stand there.
+// PipelineRuntime runs a pipeline: it replays this rank's list of an ExecutionPlan
+// (communication.h), forwards, backwards, sends, receives and reductions in the order in which they
+// stand there.
 //
 //   PipelineRuntime runtime(derive_communication(schedule), mesh.pp(), stages);   // of this rank
 //   std::vector<at::Tensor> losses = runtime.run({.first_inputs = tokens, ...});
 //
-// It knows a stage as a function. Masks, positions and labels are not its business: the function
-// captures those of every microbatch, and they get no gradient.
+// The runtime knows a stage as a function. Masks, positions and labels are not its business: the
+// function captures those of every microbatch, and they get no gradient.
 //
 // Shapes of activations are known ahead, so nothing but activations and their gradients travels. A
 // receive is posted where the plan has it and waited for where its value is used; a send is waited
-// for some sends later. Between two stages on one rank the value is handed over. What a microbatch
-// needs for its backward is freed by it; with a split backward, what its W needs is freed by that.
+// for some sends later. Between two stages on one rank the value is handed over. A microbatch's
+// backward frees whatever it needed; with a split backward, W frees what it needed itself.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,23 +26,25 @@
 
 namespace tessera::pipeline {
 
-// Sends that may be under way at once. More would keep more gradients alive; the plan's order runs
-// even if each send waits for its receiver.
+// The number of sends that may be under way at once. More would keep more gradients alive; the
+// plan's order runs even if each send waits for its receiver.
 inline constexpr size_t kSendsUnderWay = 4;
 
 struct RuntimeStage {
-  // The stage's output for a microbatch, attached to the graph of its input: hidden states, or, on
-  // the last stage, the scalar loss. input: what the stage before made, or one of first_inputs.
+  // The stage's output for a microbatch, attached to the graph of its input: hidden states of the
+  // microbatch's activation shape, or, on the last stage, the scalar loss. `input` is the output of
+  // the stage before, or one of first_inputs.
   std::function<at::Tensor(const at::Tensor& input, int64_t microbatch)> forward = {};
 
-  // Takes what the stage's linear layers put off. Plans with I and W need one.
+  // Takes the weight gradients that the stage's linear layers put off. Plans with I and W need it;
+  // it must outlive the runtime.
   WeightGradients* weight_gradients = nullptr;
 
   // Called when the gradients of all microbatches are there. May be empty.
   std::function<void()> reduce_gradients = {};
 };
 
-// One pass of all microbatches. Vectors are by microbatch.
+// The inputs of one pass of all microbatches. Vectors are by microbatch.
 struct PipelineInputs {
   std::vector<at::Tensor> first_inputs = {};  // of the first stage (token ids); unused elsewhere
   std::vector<std::vector<int64_t>> activation_shapes = {};  // between stages
@@ -50,7 +53,7 @@ struct PipelineInputs {
   bool is_last = true;  // no other pass adds to these gradients: reduce_gradients is called
 };
 
-// A computation and when it ran; waiting for its inputs is not part of it.
+// A computation and when it ran, in seconds; waiting for its inputs is not part of it.
 struct ActionTime {
   Action action = {};
   double start_s = 0;  // since run() began
@@ -59,17 +62,20 @@ struct ActionTime {
 
 class PipelineRuntime {
  public:
-  // group: the plan's ranks in order. stages: those of this rank, in the order of
+  // `group` has the plan's ranks in order, `stages` the stages of this rank in the order of
   // placement.stages_of(rank). Throws c10::Error when their number, the group's size or missing
   // weight_gradients do not fit the plan.
   PipelineRuntime(ExecutionPlan plan, const ProcessGroup& group, std::vector<RuntimeStage> stages);
 
   // Forward and backward of all microbatches, on all ranks of the group together. Returns the
   // losses, detached, where the last stage is, else nothing. Throws c10::Error for inputs that do
-  // not fit the plan, CommError when another rank is lost, and whatever a stage throws.
+  // not fit the plan and for a stage's output of another shape or dtype than expected, CommError
+  // when another rank is lost, and whatever a stage throws. An exception drops the weight gradients
+  // that were put off.
   std::vector<at::Tensor> run(const PipelineInputs& inputs);
 
-  // From now on run() notes its computations here, in order; null: no more.
+  // Has every run() that follows append its computations to `times`, in order; null ends it. The
+  // vector must outlive those runs.
   void record_times(std::vector<ActionTime>* times) { times_ = times; }
 
   const StagePlacement& placement() const { return plan_.placement; }

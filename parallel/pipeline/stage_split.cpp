@@ -16,7 +16,7 @@ void check_sizes(const EvenSplit& split) {
               ", expected 0 or more");
 }
 
-// Layers, with the embedding and the head counted as layers.
+// The number of layers, with the embedding and the head counted as layers.
 int64_t num_effective_layers(const EvenSplit& split) {
   return split.num_layers + split.first_stage_less_layers + split.last_stage_less_layers;
 }

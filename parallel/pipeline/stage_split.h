@@ -14,8 +14,8 @@
 
 namespace tessera::pipeline {
 
-// What a model's constructor needs to know to build one stage. A module that is absent passes its
-// input through.
+// The modules of one stage, as a model's constructor needs to know them (models/placement.h). A
+// module that is absent passes its input through.
 struct StageModules {
   bool embedding = false;
   int64_t first_layer = 0;
@@ -23,7 +23,7 @@ struct StageModules {
   bool head = false;      // the final norm and the output layer
 
   int64_t num_layers() const { return end_layer - first_layer; }
-  // Its modules by TorchTitan's names: "tok_embeddings", "layers.N", "norm", "output".
+  // The stage's modules by TorchTitan's names: "tok_embeddings", "layers.N", "norm", "output".
   std::vector<std::string> names() const;
   bool operator==(const StageModules&) const = default;
 };
@@ -35,16 +35,18 @@ struct EvenSplit {
   int64_t last_stage_less_layers = 1;
 };
 
-// Throws c10::Error naming the TorchTitan key and the numbers when there are more stages than
-// layers, or when the embedding or the head counts for more than a stage holds.
+// The modules of each stage, in order. Throws c10::Error with the numbers when there are more
+// stages than layers (the embedding and the head counted as above), and naming the TorchTitan key
+// when the embedding or the head counts for more than a stage holds.
 std::vector<StageModules> split_evenly(const EvenSplit& split);
 
-// Stages of at most layers_per_stage layers, with the embedding and the head counted as above.
+// The number of stages of at most layers_per_stage layers, with the embedding and the head counted
+// as above; split.num_stages is not looked at. Throws c10::Error unless layers_per_stage >= 1.
 int64_t num_stages_for(int64_t layers_per_stage, const EvenSplit& split);
 
-// Stages by their modules' names, as `module_fqns_per_model_part` gives them. Throws c10::Error
-// naming stage and module unless the stages in order hold the embedding, every layer, the norm and
-// the output layer, each once and in order; norm and output belong to one stage.
+// The stages with modules of these names, as `module_fqns_per_model_part` gives them. Throws
+// c10::Error naming stage and module unless the stages in order hold the embedding, every layer,
+// the norm and the output layer, each once and in order; norm and output belong to one stage.
 std::vector<StageModules> split_by_names(const std::vector<std::vector<std::string>>& names,
                                          int64_t num_layers);
 

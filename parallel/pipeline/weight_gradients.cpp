@@ -15,7 +15,8 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// How a backward finds the object: autograd saves values and capsules, not pointers.
+// A backward finds the object through this capsule: autograd saves values and capsules, not
+// pointers.
 struct Owner : torch::CustomClassHolder {
   explicit Owner(WeightGradients& weight_gradients) : object(weight_gradients) {}
   WeightGradients& object;
@@ -40,7 +41,7 @@ struct DeferredLinear : torch::autograd::Function<DeferredLinear> {
     const Tensor &x = saved[0], &weight = saved[1], &dy = grads[0];
     const auto owner =
         c10::static_intrusive_pointer_cast<Owner>(context->saved_data[kOwner].toCapsule());
-    // Detached: x as saved would keep its whole graph alive until W.
+    // x is detached: as saved it would keep its whole graph alive until W.
     if (context->needs_input_grad(1)) owner->object.take({x.detach(), weight, dy});
     const Tensor dx = context->needs_input_grad(0) ? at::matmul(dy, weight) : Tensor();
     return {dx, Tensor(), Tensor()};

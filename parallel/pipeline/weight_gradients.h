@@ -1,4 +1,5 @@
-// Split backward: the gradients of a stage's weights, put off until the schedule asks for them.
+// WeightGradients, for the split backward: the gradients of a stage's weights, put off until the
+// schedule asks for them.
 //
 //   WeightGradients deferred;                                  // one per stage
 //   y = deferred.linear(x, weight);                            // in the stage's forward
@@ -8,11 +9,14 @@
 //   }
 //   deferred.add(microbatch);                                  // W: weight.grad() += dy^T x
 //
-// What is put off is decided when backward runs, so one forward serves both kinds of schedules, and
-// a forward that activation checkpointing runs again in backward is treated alike. Only the large
-// matrix products are worth it; gradients of norms, embeddings and the head come with I.
+// Whether a gradient is put off is decided when backward runs, so one forward serves both kinds of
+// schedules, and a forward that activation checkpointing runs again in backward is treated alike.
+// Only the large matrix products are worth it; gradients of norms, embeddings and the head come
+// with I.
 //
-// Used by one rank's thread (and the autograd thread that works for it).
+// An object is used by one rank's thread (and the autograd thread that works for it).
+//
+// Shape legend: B rows, T tokens, D features in, N features out.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,7 +35,7 @@ class WeightGradients {
   WeightGradients(const WeightGradients&) = delete;
   WeightGradients& operator=(const WeightGradients&) = delete;
 
-  // While it lives, backwards of linear() put their weights' gradients off.
+  // While a Deferring lives, backwards of linear() put their weights' gradients off.
   class Deferring {
    public:
     ~Deferring() { owner_.microbatch_.reset(); }
@@ -43,14 +47,17 @@ class WeightGradients {
     explicit Deferring(WeightGradients& owner) : owner_(owner) {}
     WeightGradients& owner_;
   };
+
+  // Starts putting gradients off under this microbatch; one Deferring at a time.
   [[nodiscard]] Deferring defer(int64_t microbatch);
 
-  // x W^T. weight_ND: a leaf; its gradient is added to weight.grad(), in the type of that. The
-  // object must outlive the backward pass.
+  // x W^T, [B, T, N]. weight_ND is a leaf; its gradient is added to weight.grad(), in the dtype of
+  // that. The object must outlive the backward pass.
   at::Tensor linear(const at::Tensor& x_BTD, const at::Tensor& weight_ND);
 
-  // Adds what was put off for this microbatch. It needs neither the weights nor the graph, only
-  // what is kept here: each product's input and the gradient of its output.
+  // Adds the gradients that were put off for this microbatch, if any. It needs neither
+  // the weights' values nor the graph, only the tensors that are kept here: each product's input
+  // and the gradient of its output.
   void add(int64_t microbatch);
 
   int64_t num_deferred() const;       // products, of all microbatches

@@ -62,8 +62,8 @@ class QueryGradient {
   // dims: the sizes of q, [B, T, H, D].
   QueryGradient(at::IntArrayRef dims, int64_t num_chunks);
 
-  // Stores scale * sums as a share of one chunk's result. Units of the same chunk must have no (batch
-  // row, head) in common.
+  // Stores scale * sums as a share of one chunk's result. Units of the same chunk must have no
+  // (batch row, head) in common.
   void store(int64_t chunk, const QuerySums& sums, double scale, const TileKernels& kernels);
 
   // The sum over chunks, [B, T, H, D] in float32. To be called once, when all units are done.

@@ -7,7 +7,7 @@
 namespace tessera {
 namespace {
 
-// Blocks that each rank (first index) gets from each other rank.
+// The number of blocks that each rank (first index) gets from each rank (second index).
 BlockLists blocks_between(const BlockMask& whole, const ShardPlan& plan, ContextMethod method) {
   const auto num_ranks = static_cast<size_t>(plan.num_ranks());
   BlockLists between(num_ranks, std::vector<int64_t>(num_ranks, plan.blocks_per_rank()));

@@ -1,5 +1,6 @@
 // How much the methods of context parallelism send, told for all ranks at once from a plan and the
-// masks of the whole sequence: the messages that sharded masks (shard_masks.h) carry, counted.
+// masks of the whole sequence. The counts are those of the messages that sharded masks
+// (shard_masks.h) carry.
 //
 //   const KvMoves moves = kv_moves(masks.at("global"), plan, ContextMethod::kNeededKv);
 //   const int64_t sent = kv_bytes(moves.sent[rank] + moves.received[rank], plan, sizes);
@@ -21,8 +22,8 @@ struct KvMoves {
   bool operator==(const KvMoves& other) const = default;
 };
 
-// Throws c10::Error for kAllToAll, which moves heads (head_exchange.h), and when the mask does not
-// fit the plan.
+// The moves of one layer with this mask. Throws c10::Error for kAllToAll, which moves heads
+// (head_exchange.h), and when the mask does not fit the plan.
 KvMoves kv_moves(const BlockMask& whole, const ShardPlan& plan, ContextMethod method);
 
 }  // namespace tessera

@@ -9,7 +9,8 @@ namespace tessera {
 
 namespace {
 
-// Tokens [begin, end) of one document, which starts at `document`. All count over the whole batch.
+// Tokens [begin, end) of one document, which starts at `document`. All three numbers count over the
+// whole batch.
 struct Run {
   int64_t document;
   int64_t begin;

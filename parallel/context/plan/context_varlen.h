@@ -1,4 +1,5 @@
-// Packed documents of one rank, for kernels that take cumulative lengths (flash attention).
+// VarlenShard: packed documents of one rank, for kernels that take cumulative lengths (flash
+// attention).
 //
 // The queries of a rank fall into runs: tokens that follow each other in the original order, inside
 // one document. Each run is a sequence of its own for the kernel, with the keys from the start of
@@ -6,7 +7,10 @@
 // the right end, so nothing else is needed. Keys are gathered by index, once for each run.
 //
 //   VarlenShard mine = shard_varlen(*to_varlen(mask, B), B, plan, rank);
-//   keys = all_keys.index_select(0, mine.key_places);       // all_keys: ranks' tokens, row by row
+//   // all_keys [B * T, ...]: row by row the ranks' tokens, laid end to end
+//   keys = all_keys.index_select(0, at::tensor(mine.key_places));
+//
+// Shape legend: B batch rows, T tokens of the whole sequence.
 #pragma once
 
 #include "attention/interchange/varlen.h"
@@ -30,8 +34,9 @@ struct VarlenShard {
   bool operator==(const VarlenShard& other) const = default;
 };
 
-// Throws c10::Error when the documents do not add up to batch rows of the plan's length, or the
-// window looks to the right (window.right must be 0: causal).
+// The sequences of one rank, over all batch rows. Throws c10::Error when the documents do not add
+// up to batch rows of the plan's length, one crosses the end of a row, or the window looks to the
+// right (window.right must be 0: causal).
 VarlenShard shard_varlen(const Varlen& varlen, int64_t batch, const ShardPlan& plan, int64_t rank);
 
 }  // namespace tessera

@@ -7,7 +7,7 @@ namespace tessera {
 
 namespace {
 
-// Keys that the blocks of one rank read, and how many a further block would add.
+// The keys that the blocks of one rank read, and how many a further block would add.
 class KeySet {
  public:
   explicit KeySet(const BlockReads& reads)
@@ -82,8 +82,8 @@ class Filler {
 
   // The place in left_ of the block that adds the fewest keys (the costliest of equals) among those
   // after which `more` further blocks can still bring the load to `wanted` +- slack: the cheapest
-  // left would not exceed it, the costliest would reach it. If there is none, the one that comes
-  // closest. A rank's first block is the costliest left.
+  // left would not exceed it, the costliest would reach it. If there is no such block, the place of
+  // the one that comes closest. A rank's first block is the costliest left.
   int64_t pick(int64_t more, double wanted, double slack, bool first) const {
     if (first) return 0;
     const auto num_left = static_cast<int64_t>(left_.size());

@@ -8,8 +8,9 @@
 //   heads.query(rank);      // {8 r, 8 r + 8}
 //   heads.kv(rank);         // {2 r, 2 r + 2}
 //
-// Divisibility: query heads by ranks; and either key heads by ranks (each rank a share), or ranks
-// by key heads (each key head goes to ranks / kv_heads ranks, which multiplies its traffic).
+// Query heads must be a multiple of the ranks and of the key heads. Key heads must be a multiple of
+// the ranks (each rank gets a share) or a divisor of them (each key head goes to ranks / kv_heads
+// ranks, which multiplies its traffic).
 #pragma once
 
 #include "attention/masks/mask_mod.h"
@@ -30,7 +31,8 @@ class HeadExchange {
   int64_t kv_heads_per_rank() const;
   int64_t num_ranks() const { return num_ranks_; }
 
-  // Bytes that one rank gets: queries, keys and values before attention, outputs after it.
+  // Bytes that one rank gets in a forward: queries, keys and values before attention, outputs after
+  // it. sizes.kv_heads is not looked at.
   int64_t received_bytes(const ShardPlan& plan, const KvSizes& sizes) const;
 
  private:

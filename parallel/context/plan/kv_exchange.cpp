@@ -17,7 +17,7 @@ int64_t count(const BlockLists& lists) {
   return sum;
 }
 
-// Blocks of `blocks` that `owner` holds, in their order.
+// Those of `blocks` that `owner` holds, in their order.
 std::vector<int64_t> held_by(const ShardPlan& plan, int64_t owner,
                              const std::vector<int64_t>& blocks) {
   std::vector<int64_t> held;
@@ -42,7 +42,7 @@ void check_needed(const char* caller, const ShardPlan& plan, int64_t rank,
   }
 }
 
-// Fills `kv_blocks` (the blocks of `sources`, and own ones if asked for) and their places.
+// Fills `kv_blocks` (the blocks that are received, and own ones if asked for) and their places.
 void order_blocks(const ShardPlan& plan, int64_t rank, bool own, KvExchange& exchange) {
   std::vector<std::pair<int64_t, int64_t>> blocks;  // (block, place)
   if (own) {
@@ -59,7 +59,7 @@ void order_blocks(const ShardPlan& plan, int64_t rank, bool own, KvExchange& exc
   }
 }
 
-// All needed blocks: what the queries of these blocks read.
+// All key blocks that the queries of these blocks read.
 std::vector<int64_t> union_of(const std::vector<RangeSet>& reads,
                               const std::vector<int64_t>& q_blocks) {
   std::vector<char> read(reads.size(), 0);

@@ -15,7 +15,9 @@
 //   KvExchange mine = needed_kv_exchange(plan, rank, needed);
 //   mine.receive[peer]                 // ascending; the peer's exchange has the same in send[rank]
 //
-// Pure functions on values; all ranks that call them with equal arguments agree on every message.
+// The functions are pure, on values; all ranks that call them with equal arguments agree on every
+// message. They throw c10::Error for a rank, step or block out of range and for lists of another
+// number of ranks.
 #pragma once
 
 #include "attention/block_mask/block_mask.h"
@@ -39,31 +41,34 @@ struct KvExchange {
   bool operator==(const KvExchange& other) const = default;
 };
 
-// Plan blocks of keys that the rows of one rank touch, over all batch rows and heads, ascending.
-// rows: the tokens of the rank by all keys in global order. Throws c10::Error when lengths or tiles
-// do not fit the plan.
+// The plan's blocks of keys that the rows of one rank touch, over all batch rows and heads,
+// ascending. The mask `rows` is the rank's tokens by all keys in global order. Throws c10::Error
+// when lengths or tiles do not fit the plan.
 std::vector<int64_t> needed_kv_blocks(const BlockMask& rows, const ShardPlan& plan);
 
-// The same of every rank, from the mask of the whole sequence.
+// The key blocks that the rows of every rank touch, by rank, from the mask of the whole sequence.
 BlockLists needed_kv_by_rank(const BlockMask& whole, const ShardPlan& plan);
 
-// Blocks of other ranks that come to a rank, over all ranks: the traffic of needed keys.
+// The number of blocks of other ranks that come to a rank, over all ranks: the traffic of needed
+// keys.
 int64_t num_moved_blocks(const ShardPlan& plan, const BlockLists& needed_by_rank);
 
-// kv_blocks: own blocks, touched or not, and the needed ones of others.
+// The exchange of needed keys; kv_blocks are the own blocks, touched or not, and the needed blocks
+// of other ranks.
 KvExchange needed_kv_exchange(const ShardPlan& plan, int64_t rank,
                               const BlockLists& needed_by_rank);
 
-// kv_blocks: all.
+// The exchange of an all-gather; kv_blocks are all blocks.
 KvExchange all_gather_exchange(const ShardPlan& plan, int64_t rank);
 
-// Step `step` (0: own keys, no message): this rank's shard goes to rank + step, that of rank - step
-// comes here, each only when the receiver's rows touch any of it. kv_blocks: the shard that came,
-// none when nothing did (in step 0 also when the own keys are not touched).
+// Step `step` of a ring (0: own keys, no message): this rank's shard goes to rank + step, that of
+// rank - step comes here, each only when the receiver's rows touch any of it. kv_blocks is the
+// shard that came (in step 0 the own one), empty when this rank's rows touch none of it.
 KvExchange ring_exchange(const ShardPlan& plan, int64_t rank, int64_t step,
                          const BlockLists& needed_by_rank);
 
-// Sizes that turn blocks into bytes.
+// The sizes that turn blocks into bytes: batch rows, key heads, head dims of keys and values, bytes
+// of an element.
 struct KvSizes {
   int64_t batch = 1;
   int64_t kv_heads = 1;
@@ -72,7 +77,7 @@ struct KvSizes {
   int64_t element_size = 4;
 };
 
-// Bytes of the keys and values of this many blocks; their gradients are as many in the same type.
+// Bytes of the keys and values of num_blocks blocks; their gradients take as many in the same type.
 int64_t kv_bytes(int64_t num_blocks, const ShardPlan& plan, const KvSizes& sizes);
 
 }  // namespace tessera

@@ -47,7 +47,7 @@ ShardPlan document_plan(const BlockWork& work, int64_t num_ranks,
   return plan_of(work, document_head_tail_lists(lengths, num_ranks));
 }
 
-// Blocks by descending cost; equal ones by index.
+// Blocks by descending cost; blocks of equal cost by index.
 std::vector<int64_t> costliest_first(const std::vector<double>& costs) {
   std::vector<int64_t> order(costs.size());
   std::iota(order.begin(), order.end(), 0);

@@ -1,19 +1,19 @@
 // Load balancers: which rank gets which blocks, as pure functions that give a ShardPlan.
 //
-// | balancer | looks at | for |
-// |---|---|---|
-// | contiguous | nothing | full attention, short sequences |
-// | head_tail | positions | plain causal masks |
-// | document_head_tail | document lengths | documents that are multiples of 2 x ranks blocks |
-// | round_robin | costs of blocks (PyTorch's PTRR) | any mask, one kind of layer |
-// | min_heap | costs and reads of blocks | any mask; also keeps the traffic of keys low |
+//   balancer            looks at                   for
+//   contiguous          nothing                    full attention, short sequences
+//   head_tail           positions                  plain causal masks
+//   document_head_tail  document lengths           documents that are multiples of 2 x ranks blocks
+//   round_robin         costs of blocks            any mask, one kind of layer (PyTorch's PTRR)
+//   min_heap            costs and reads of blocks  any mask; also keeps the traffic of keys low
 //
 // The lists that head_tail_lists, document_head_tail_lists and round_robin_lists give are in the
 // caller's unit, blocks or tokens: they are PyTorch's balancers when the unit is a token.
 //
 //   ShardPlan plan = balance(LoadBalancer::kMinHeap, work, num_ranks);
 //
-// All ranks hold equally many blocks. What a balancer does not admit is refused with numbers.
+// All ranks hold equally many blocks. A sequence, documents or costs that a balancer cannot share
+// are refused with c10::Error and the numbers.
 #pragma once
 
 #include <string>
@@ -26,13 +26,15 @@ namespace tessera {
 
 enum class LoadBalancer { kContiguous, kHeadTail, kDocumentHeadTail, kRoundRobin, kMinHeap };
 
-// "contiguous", "head_tail", "document_head_tail", "round_robin", "min_heap", and TorchTitan's
-// "headtail" and "ptrr". Throws c10::Error that lists the names.
+// The balancer of a name: "contiguous", "head_tail", "document_head_tail", "round_robin",
+// "min_heap", and TorchTitan's "headtail" and "ptrr". Throws c10::Error that lists the names for
+// any other.
 LoadBalancer load_balancer(const std::string& name);
 std::string to_string(LoadBalancer balancer);
 
-// document_lengths (tokens, for kDocumentHeadTail only): of the packed sequence, the same in every
-// batch row.
+// The plan of a balancer. document_lengths, for kDocumentHeadTail only, has the tokens of each
+// document of the packed sequence, the same in every batch row; multiples of the block that add up
+// to the sequence.
 ShardPlan balance(LoadBalancer balancer, const BlockWork& work, int64_t num_ranks,
                   const std::vector<int64_t>& document_lengths = {});
 
@@ -51,12 +53,12 @@ BlockLists document_head_tail_lists(const std::vector<int64_t>& lengths, int64_t
 // list ascending. Throws c10::Error unless the number of costs is a multiple of num_ranks.
 BlockLists round_robin_lists(const std::vector<double>& costs, int64_t num_ranks);
 
-// Costliest rank at most kBalanceTolerance above the mean when that can be found, and within it as
-// few blocks of keys to fetch as a greedy search finds: ranks are filled one after another, each
-// from the costliest block left, with blocks whose keys it already reads before others, as long as
-// the rest of its blocks can still meet the mean. Where that misses the tolerance, the plain heap
-// (costliest block to the least loaded rank that has room) is taken if it is closer. O(blocks^2)
-// at worst: 2 to 4 ms for 1024 blocks and 64 ranks.
+// A plan whose costliest rank is at most kBalanceTolerance above the mean when such a plan is
+// found, and within the tolerance as few blocks of keys to fetch as a greedy search finds: ranks
+// are filled one after another, each from the costliest block left, with blocks whose keys it
+// already reads before others, as long as the rest of its blocks can still meet the mean. Where the
+// search misses the tolerance, the plain heap (costliest block to the least loaded rank that has
+// room) is taken if it is closer. O(blocks^2) at worst: 2 to 4 ms for 1024 blocks and 64 ranks.
 inline constexpr double kBalanceTolerance = 0.005;
 ShardPlan min_heap_plan(const BlockWork& work, int64_t num_ranks);
 

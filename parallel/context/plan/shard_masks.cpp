@@ -18,7 +18,7 @@ constexpr std::array<std::pair<ContextMethod, const char*>, 4> kMethods{{
     {ContextMethod::kNeededKv, "needed_kv"},
 }};
 
-// Tiles of `tile` tokens that make up blocks of the plan.
+// The tiles of `tile` tokens that make up blocks of the plan.
 std::vector<int64_t> tiles_of(const std::vector<int64_t>& blocks, int64_t block_size,
                               int64_t tile) {
   const int64_t tiles_per_block = block_size / tile;

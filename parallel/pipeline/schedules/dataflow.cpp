@@ -56,7 +56,7 @@ class Replay {
     return {};
   }
 
-  // As far as the rank gets.
+  // Runs the rank's list as far as it gets.
   void advance(int64_t rank) {
     while (!is_done(rank)) {
       const Step step = next_step(rank);
@@ -69,7 +69,7 @@ class Replay {
     }
   }
 
-  // "rank 0, position 2 (0B0) waits for the input gradient of stage 1, microbatch 0; ...".
+  // The text "rank 0, position 2 (0B0) waits for the input gradient of stage 1, microbatch 0; ...".
   std::string waits() const {
     constexpr int64_t kMost = 8;
     std::string text;

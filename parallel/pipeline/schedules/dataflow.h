@@ -1,5 +1,5 @@
-// What the actions of a schedule hand to each other. Internal to parallel/pipeline/: the validator,
-// the simulator and the communication plan are made from it.
+// Internal to parallel/pipeline/: the values that the actions of a schedule hand to each other, for
+// the schedule's validator, simulator and communication.
 #pragma once
 
 #include <compare>
@@ -21,16 +21,17 @@ struct Value {
   auto operator<=>(const Value&) const = default;
 };
 
-// What a compute action must have before it starts.
+// The values that a compute action must have before it starts.
 std::vector<Value> needs(const Action& action, int64_t num_stages);
 
-// What it makes; the gradients of weights stay where they are.
+// The value that a compute action makes; none for W, as the gradients of weights stay where they
+// are.
 std::optional<Value> gives(const Action& action);
 
 // The stage that a value is for; none for the last output and the first gradient.
 std::optional<int64_t> consumer_of(const Value& value, int64_t num_stages);
 
-// One action, or two that overlap: they start and end as one.
+// One action, or two that overlap and so start and end as one.
 struct Step {
   int64_t rank = 0;
   int64_t position = 0;  // of the first action, in the rank's list

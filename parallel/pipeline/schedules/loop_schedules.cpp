@@ -15,8 +15,8 @@ class Interleaving {
 
   int64_t num_total() const { return shape_.stages_per_rank * shape_.num_microbatches; }
 
-  // Forwards before the first backward: on the last rank until the first microbatch reaches the
-  // last stage, and more for each rank before it.
+  // The number of forwards before the first backward: on the last rank until the first microbatch
+  // reaches the last stage, and more for each rank before it.
   int64_t num_warmup(int64_t more_a_rank) const {
     const int64_t ranks_behind = shape_.num_ranks - 1 - rank_;
     return std::min(num_total(), (shape_.stages_per_rank - 1) * shape_.microbatches_per_round() +

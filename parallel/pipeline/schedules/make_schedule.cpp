@@ -37,7 +37,7 @@ struct NamedSchedule {
   RankBuilder build;
 };
 
-// name, fixed and default stages a rank, V, splits backward.
+// The columns are name, fixed and default stages a rank, V, splits backward.
 const std::array<NamedSchedule, 7> kSchedules = {
     {{{"GPipe", 1, 1, false, false}, any_microbatches, gpipe},
      {{"1F1B", 1, 1, false, false}, at_least_one_per_stage, one_forward_one_backward},

@@ -1,8 +1,8 @@
-// A pipeline schedule: what each rank computes, in which order. Plain data.
+// Schedule: what each rank of a pipeline computes, in which order. Plain data.
 //
-// A schedule says nothing of communication or time; both follow from it: communication.h,
-// simulate_schedule.h. make_schedule.h builds the named ones, schedule_csv.h reads one's own, and
-// validate_schedule.h tells whether one can run.
+// A schedule says nothing of communication or time; both follow from it (communication.h,
+// simulate_schedule.h). make_schedule.h builds the named schedules, schedule_csv.h reads one from a
+// file, and validate_schedule.h tells whether a schedule can run.
 #pragma once
 
 #include <cstdint>
@@ -25,14 +25,15 @@ enum class ActionKind {
   kReceiveBackward,  // from the next stage: the gradient of this stage's output
 };
 
-// Reads as in PyTorch: 2F0 is the forward of stage 2 on microbatch 0, 2SEND_F0 sends its output.
+// An action of a rank. Texts are PyTorch's: 2F0 is the forward of stage 2 on microbatch 0, 2SEND_F0
+// sends its output.
 struct Action {
   ActionKind kind = ActionKind::kForward;
   int64_t stage = 0;
   int64_t microbatch = 0;  // 0 for kReduceGradients
-  // This action (a forward) and the next one (a backward of another stage and microbatch) may run
-  // interleaved, to hide the communication inside of one behind the other. The pair starts when the
-  // inputs of both are there and ends as one; running one after the other is as right.
+  // Whether this action (a forward) and the next one (a backward of another stage or microbatch)
+  // may run interleaved, to hide the communication inside of one behind the other. The pair starts
+  // when the inputs of both are there and ends as one; running one after the other is as right.
   bool overlaps_next = false;
   bool operator==(const Action&) const = default;
 };

@@ -1,5 +1,5 @@
-// The orders of the named schedules, rank by rank; make_schedule.cpp checks the shape before.
-// Internal to make_schedule.
+// Internal to parallel/pipeline/schedules/: the orders of the named schedules, rank by rank.
+// make_schedule.cpp checks the shape before it calls them, so they throw nothing of their own.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,7 @@ struct BuilderShape {
 
 using Actions = std::vector<Action>;
 
+// The compute actions of `rank` in each schedule; make_schedule.h has their names and rules.
 Actions gpipe(const BuilderShape& shape, int64_t rank);
 Actions one_forward_one_backward(const BuilderShape& shape, int64_t rank);
 Actions interleaved_one_forward_one_backward(const BuilderShape& shape, int64_t rank);

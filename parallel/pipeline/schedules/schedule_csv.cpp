@@ -71,7 +71,7 @@ std::optional<ActionKind> compute_kind(std::string_view letters) {
   return {};
 }
 
-// "2I0".
+// Parses an action such as "2I0".
 Action parse_action(std::string_view text, const Place& place) {
   std::string_view rest = text;
   const std::optional<int64_t> stage = take_number(rest);
@@ -90,7 +90,7 @@ Action parse_action(std::string_view text, const Place& place) {
   return {*kind, *stage, *microbatch};
 }
 
-// "2I0", "(0F4;7B0)OVERLAP_F_B" or nothing.
+// Parses a cell such as "2I0" or "(0F4;7B0)OVERLAP_F_B", or an empty one.
 void parse_cell(std::string_view cell, const Place& place, std::vector<Action>& actions) {
   if (cell.empty()) return;
   if (!cell.starts_with(kOverlapOpen)) {
@@ -119,7 +119,7 @@ std::vector<std::string_view> lines_of(std::string_view text) {
   return lines;
 }
 
-// Sizes and placement, from what the ranks do.
+// Fills sizes and placement from the actions of the ranks.
 void infer_shape(Schedule& schedule) {
   int64_t num_stages = 0;
   for (const std::vector<Action>& actions : schedule.ranks) {

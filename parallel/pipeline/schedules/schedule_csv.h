@@ -14,15 +14,17 @@
 
 namespace tessera::pipeline {
 
-// Ranks are the lines; a stage belongs to the rank where it is first met; stages and microbatches
-// count up to the largest that is named. Whether it can run: validate_schedule. Throws c10::Error
-// naming line and cell, from 1, what was found and what was expected.
+// The schedule of a CSV text. Ranks are the lines; a stage belongs to the rank where it is first
+// met; stages and microbatches count up to the largest that is named. Whether it can run is for
+// validate_schedule. Throws c10::Error naming line and cell, from 1, what was found and what was
+// expected.
 Schedule read_schedule_csv(std::string_view text);
 
-// The same from a file; errors name it too, and its name without folder is the schedule's.
+// The schedule of a CSV file; the file's name without folder is the schedule's. Throws c10::Error
+// that starts with the path, also when the file cannot be read.
 Schedule load_schedule_csv(const std::string& path);
 
-// Without idle cells. read_schedule_csv gives back equal ranks.
+// The CSV text of a schedule, without idle cells; read_schedule_csv gives back equal ranks.
 std::string write_schedule_csv(const Schedule& schedule);
 
 }  // namespace tessera::pipeline

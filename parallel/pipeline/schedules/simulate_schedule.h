@@ -13,7 +13,7 @@
 
 namespace tessera::pipeline {
 
-// In any unit of time.
+// The costs of actions in any unit of time.
 struct ActionCosts {
   double forward = 1;
   double backward = 2;
@@ -46,9 +46,9 @@ struct Simulation {
   std::vector<SimulatedRank> ranks = {};
 };
 
-// Every rank runs its list in order, each action as soon as what it needs is there. Throws
-// c10::Error for negative, infinite or NaN costs, for stage_factors that are not one a stage, and
-// for a schedule that cannot run.
+// Runs every rank's list in order, each action as soon as its inputs are there. Throws c10::Error
+// for negative, infinite or NaN costs, for stage_factors that are not one a stage, and for a
+// schedule that cannot run.
 Simulation simulate_schedule(const Schedule& schedule, const ActionCosts& costs = {});
 
 }  // namespace tessera::pipeline

@@ -1,4 +1,4 @@
-// Which rank of a pipeline runs which stage.
+// StagePlacement: which rank of a pipeline runs which stage.
 //
 //   loop, 2 ranks, 4 stages:  rank 0: 0 2      rank 1: 1 3        activations go round and round
 //   V,    2 ranks, 4 stages:  rank 0: 0 3      rank 1: 1 2        and come back; the turn is local
@@ -18,10 +18,11 @@ struct StagePlacement {
   bool operator==(const StagePlacement&) const = default;
 };
 
-// Stage s on rank s % num_ranks. Both throw c10::Error unless both numbers are at least 1.
+// Stage s is on rank s % num_ranks. Both functions throw c10::Error unless both numbers are at
+// least 1.
 StagePlacement loop_placement(int64_t num_ranks, int64_t stages_per_rank);
 
-// Ranks 0 to the last, then the last to 0, and so on.
+// Stages go from rank 0 to the last, then from the last to 0, and so on.
 StagePlacement v_placement(int64_t num_ranks, int64_t stages_per_rank);
 
 }  // namespace tessera::pipeline

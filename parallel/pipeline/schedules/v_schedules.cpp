@@ -32,12 +32,12 @@ class ChunkActions {
     backward(backward_chunk);
   }
 
-  // The oldest weight gradient that is pending; nothing when none is.
+  // Appends the oldest weight gradient that is pending, if there is one.
   void weight() {
     if (!pending_.empty()) take(pending_.begin());
   }
 
-  // The same of one chunk. Returns whether there was one.
+  // Appends the oldest pending weight gradient of one chunk. Returns whether there was one.
   bool weight(int chunk) {
     const auto oldest = std::find_if(pending_.begin(), pending_.end(), [&](const Action& action) {
       return action.stage == stages_[chunk];
@@ -72,7 +72,7 @@ void repeat(int64_t times, F body) {
 }  // namespace
 
 // ZB-V of "Zero Bubble Pipeline Parallelism" (Qi et al., 2023), section 6. It is laid out for as
-// many microbatches as fill the pipeline; those that there are not are left out.
+// many microbatches as fill the pipeline; actions of microbatches that do not exist are left out.
 Actions v_zero_bubble(const BuilderShape& shape, int64_t rank) {
   const int64_t num_planned = std::max(2 * shape.num_ranks - 1, shape.num_microbatches);
   ChunkActions chunks(shape, rank);

@@ -12,7 +12,7 @@
 namespace tessera::pipeline {
 namespace {
 
-// What has been done of a stage and microbatch.
+// The passes of a stage and microbatch that are done.
 struct Progress {
   bool forward = false;
   bool input_backward = false;

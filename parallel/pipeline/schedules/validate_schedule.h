@@ -1,4 +1,7 @@
-// Whether a schedule can run: the named ones can, one from a file or of one's own has to show it.
+// Tells whether a schedule can run. The named schedules can; a schedule from a file or of one's own
+// has to show it.
+//
+//   validate_schedule(load_schedule_csv("schedule.csv"), {.max_live_microbatches = 4});
 #pragma once
 
 #include <cstdint>
@@ -14,7 +17,7 @@ struct ScheduleLimits {
 };
 
 // Throws c10::Error with the first reason, as rank, position in its list (from 0) and action,
-// unless
+// unless the schedule has at least one rank, stage per rank and microbatch and
 //  - every stage has one forward and one backward of every microbatch, B or I with W, on the rank
 //    that the placement gives it;
 //  - in a rank's list forwards come before their backwards and I before its W; an overlapped pair
