@@ -2,10 +2,10 @@
 // allocator that every tensor on the CPU comes from. (Buffers that are no tensors belong to one
 // block of tokens and one thread.) scripts/bench/attention --memory shows the same of the whole
 // process.
+#include <ATen/Parallel.h>
 #include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <atomic>
 
 #include "tests/attention/op/attention_cases.h"
@@ -17,7 +17,7 @@ using testing::AttentionInputs;
 using testing::backend;
 using testing::random_inputs;
 
-// Counts the bytes that are alive, and the most there ever were.
+// Counts the bytes that are alive, and the most there ever were, on however many threads.
 class CountingAllocator : public c10::Allocator {
  public:
   CountingAllocator() : inner_(c10::GetDefaultCPUAllocator()) {
@@ -27,8 +27,7 @@ class CountingAllocator : public c10::Allocator {
 
   c10::DataPtr allocate(size_t num_bytes) override {
     auto* block = new Block{inner_->allocate(num_bytes), static_cast<int64_t>(num_bytes), this};
-    live_ += block->num_bytes;
-    peak_ = std::max<int64_t>(peak_, live_);
+    raise_peak(live_ += block->num_bytes);
     return {block->data.get(), block, &release, at::kCPU};
   }
   void copy_data(void* to, const void* from, size_t count) const override {
@@ -50,6 +49,11 @@ class CountingAllocator : public c10::Allocator {
     int64_t num_bytes;
     CountingAllocator* owner;
   };
+  void raise_peak(int64_t live) {
+    int64_t peak = peak_;
+    while (peak < live && !peak_.compare_exchange_weak(peak, live)) {
+    }
+  }
   static void release(void* pointer) {
     auto* block = static_cast<Block*>(pointer);
     block->owner->live_ -= block->num_bytes;
@@ -59,6 +63,20 @@ class CountingAllocator : public c10::Allocator {
   c10::Allocator* inner_;
   std::atomic<int64_t> live_ = 0;
   std::atomic<int64_t> peak_ = 0;
+};
+
+// While this lives, `num_threads` compute.
+class NumThreads {
+ public:
+  explicit NumThreads(int num_threads) : before_(at::get_num_threads()) {
+    at::set_num_threads(num_threads);
+  }
+  ~NumThreads() { at::set_num_threads(before_); }
+  NumThreads(const NumThreads&) = delete;
+  NumThreads& operator=(const NumThreads&) = delete;
+
+ private:
+  int before_;
 };
 
 // The peak of a forward and a backward pass; masks are made once per step and are not counted.
@@ -79,18 +97,38 @@ int64_t peak_bytes(CountingAllocator& allocator, const std::string& name, int64_
   });
 }
 
+// The bytes of T x S scores of both heads.
+int64_t score_bytes(int64_t tokens) { return int64_t{2} * tokens * tokens * 4; }
+
+// One thread takes its units of work in their order, so that the peak is a number. Between these
+// lengths only the blocks of a unit differ: every tensor grows by the same bytes for each token.
 TEST(FlexMemoryTest, GrowsWithTheTokensNotWithTheirSquare) {
+  const NumThreads one(1);
   CountingAllocator allocator;
-  const auto peak = [&](int64_t tokens) {
-    return static_cast<double>(peak_bytes(allocator, "flex", tokens));
-  };
-  const double small = peak(1024);
-  const double growth = peak(2048) - small;
+  const auto peak = [&](int64_t tokens) { return peak_bytes(allocator, "flex", tokens); };
+  const int64_t small = peak(1024);
+  const int64_t growth = peak(2048) - small;
   EXPECT_GT(small, 1024 * 2 * 64 * 4);
-  EXPECT_NEAR((peak(8192) - small) / growth, 7.0, 0.05);
+  EXPECT_EQ(peak(8192) - small, 7 * growth);
   // The allocator counts a T x S matrix where there is one.
-  const int64_t eager = peak_bytes(allocator, "eager", 1024);
-  EXPECT_GT(eager, int64_t{2} * 1024 * 1024 * 4);
+  EXPECT_GT(peak_bytes(allocator, "eager", 1024), score_bytes(1024));
+}
+
+// Which thread takes which unit, and when it frees what, is chance. But a thread's buffers only
+// grow, to what its largest unit needs, and while one is replaced by a larger one both are there:
+// it holds at most twice what a thread that runs all units holds at its end. That, with the results
+// that all threads share, is at most the peak of one thread, whence the bound for n of them.
+TEST(FlexMemoryTest, EachThreadAddsAtMostTwiceWhatOneThreadNeeds) {
+  constexpr int64_t kTokens = 8192;
+  constexpr int kThreads = 4;
+  CountingAllocator allocator;
+  const auto peak_with = [&](int num_threads) {
+    const NumThreads threads(num_threads);
+    return peak_bytes(allocator, "flex", kTokens);
+  };
+  const int64_t most = 2 * kThreads * peak_with(1);
+  EXPECT_LE(peak_with(kThreads), most);
+  EXPECT_LT(most, score_bytes(kTokens)) << "the bound tells a T x S matrix from none";
 }
 
 }  // namespace
