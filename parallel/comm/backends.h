@@ -22,6 +22,7 @@ struct BackendRequest {
   int64_t device_index = 0;            // NCCL
 };
 
+// Throws CommError when the ranks cannot be connected, saying why.
 c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendRequest& request);
 
 // Throws c10::Error in a build without NCCL, and when there is no such device.

@@ -2,6 +2,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "parallel/comm/backends.h"
+#include "parallel/comm/process_group_impl.h"
 
 namespace tessera {
 
@@ -19,8 +20,12 @@ c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendRequest& reques
   } else {
     options->devices.push_back(Gloo::createDefaultDevice());
   }
-  return c10::make_intrusive<Gloo>(request.store, static_cast<int>(request.rank),
-                                   static_cast<int>(request.size), options);
+  try {
+    return c10::make_intrusive<Gloo>(request.store, static_cast<int>(request.rank),
+                                     static_cast<int>(request.size), options);
+  } catch (const std::exception& error) {  // of any type: the store's, the sockets'
+    throw CommError(backend_message(error));
+  }
 }
 
 }  // namespace tessera
