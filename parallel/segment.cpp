@@ -3,15 +3,15 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
+
+#include <memory>
+
+#include "attention/op/autograd.h"
 
 namespace tessera {
 namespace {
 
 using at::Tensor;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 void call(const std::function<void()>& callback) {
   if (callback) callback();
@@ -51,7 +51,7 @@ Tensor run_forward(const Block& block, const Tensor& input, const SegmentFn& for
 
 // The state between a segment's forward and its backward: with `recompute` the input and the
 // function to run again, otherwise the output at the end of the inner graph.
-struct PendingBackward : torch::CustomClassHolder {
+struct PendingBackward {
   explicit PendingBackward(Block& owner) : block(owner) {}
 
   Block& block;
@@ -60,55 +60,51 @@ struct PendingBackward : torch::CustomClassHolder {
   SegmentFn forward;
 };
 
-constexpr const char* kPending = "pending";
+Tensor forward_of(PendingBackward& pending, const Tensor& input, SegmentFn forward) {
+  const Block& block = pending.block;
+  pending.input = input.detach().set_requires_grad(input.requires_grad());
+  const Tensor output = run_forward(block, pending.input, forward, !block.recompute);
+  if (block.recompute) {
+    pending.forward = std::move(forward);
+  } else {
+    pending.output = output;
+  }
+  return output.detach();
+}
 
-struct Segment : torch::autograd::Function<Segment> {
-  // The anchor is a scalar that requires a gradient: without it the outer graph would not record a
-  // segment whose input has none (token ids), and its weights would silently get no gradient.
-  static Tensor forward(AutogradContext* context, const Tensor& /*anchor*/, const Tensor& input,
-                        const c10::intrusive_ptr<PendingBackward>& pending, SegmentFn forward) {
-    Block& block = pending->block;
-    pending->input = input.detach().set_requires_grad(input.requires_grad());
-    const Tensor output = run_forward(block, pending->input, forward, !block.recompute);
-    if (block.recompute) {
-      pending->forward = std::move(forward);
-    } else {
-      pending->output = output;
+// The gradient of the input.
+Tensor backward_of(PendingBackward& pending, const Tensor& d_output) {
+  const Block& block = pending.block;
+  TORCH_CHECK(pending.input.defined(), "block '", block.name,
+              "': backward of its segment ran before, and a segment's backward runs once");
+  const Tensor input = std::exchange(pending.input, {});
+  Tensor output = std::exchange(pending.output, {});
+  const SegmentFn forward = std::exchange(pending.forward, {});
+  bracketed(block.callbacks.before_backward, block.callbacks.after_backward, [&] {
+    if (!output.defined()) {
+      at::AutoGradMode grad_mode(true);
+      output = forward(input);
     }
-    context->saved_data[kPending] = at::IValue::make_capsule(pending);
-    return output.detach();
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list grad_outputs) {
-    const auto pending = c10::static_intrusive_pointer_cast<PendingBackward>(
-        context->saved_data[kPending].toCapsule());
-    const Block& block = pending->block;
-    TORCH_CHECK(pending->input.defined(), "block '", block.name,
-                "': backward of its segment ran before, and a segment's backward runs once");
-    const Tensor input = std::exchange(pending->input, {});
-    Tensor output = std::exchange(pending->output, {});
-    const SegmentFn forward = std::exchange(pending->forward, {});
-    bracketed(block.callbacks.before_backward, block.callbacks.after_backward, [&] {
-      if (!output.defined()) {
-        at::AutoGradMode grad_mode(true);
-        output = forward(input);
-      }
-      // Frozen parameters and an input without gradient leave nothing to differentiate.
-      if (output.requires_grad()) {
-        torch::autograd::backward({std::exchange(output, {})}, {grad_outputs[0]});
-      }
-    });
-    return {Tensor(), input.grad(), Tensor(), Tensor()};
-  }
-};
+    // Frozen parameters and an input without gradient leave nothing to differentiate.
+    if (output.requires_grad()) run_backward({std::exchange(output, {})}, {d_output});
+  });
+  return input.grad();
+}
 
 }  // namespace
 
 Tensor run_segment(Block& block, const Tensor& input, SegmentFn forward) {
   if (!at::GradMode::is_enabled()) return run_forward(block, input, forward, false);
+  // The anchor is a scalar that requires a gradient: without it the outer graph would not record a
+  // segment whose input has none (token ids), and its weights would silently get no gradient.
   const Tensor anchor = at::zeros({}).set_requires_grad(true);
-  return Segment::apply(anchor, input, c10::make_intrusive<PendingBackward>(block),
-                        std::move(forward));
+  const auto pending = std::make_shared<PendingBackward>(block);
+  return record(
+      {anchor, input},
+      [&] { return Forwarded{.outputs = {forward_of(*pending, input, std::move(forward))}}; },
+      [pending](const BackwardCall& call) -> Tensors {
+        return {Tensor(), backward_of(*pending, call.gradients[0])};
+      })[0];
 }
 
 }  // namespace tessera

@@ -6,14 +6,13 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/autograd/custom_function.h>
+
+#include "attention/op/autograd.h"
 
 namespace tessera {
 namespace {
 
 using at::Tensor;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // Gathers the ranks' parts along a new leading dim: [size, *part].
 Tensor gather_stacked(const Tensor& part, const ProcessGroup& group) {
@@ -62,104 +61,56 @@ Tensor exchanged(const Tensor& tensor, int64_t split_dim, int64_t concat_dim,
   return at::cat(received.unbind(0), concat_dim);
 }
 
-// A group on its way from forward to backward.
-struct HeldGroup : torch::CustomClassHolder {
-  explicit HeldGroup(const ProcessGroup& held) : group(held) {}
-  ProcessGroup group;
-};
-
-void remember(AutogradContext* context, const ProcessGroup& group) {
-  context->saved_data["group"] = at::IValue::make_capsule(c10::make_intrusive<HeldGroup>(group));
+// There and back: forward gives the output, backward the input's gradient from that of the output.
+template <typename Forward, typename Backward>
+Tensor with_transpose(const Tensor& input, const Forward& forward, Backward backward) {
+  return record(
+      {input}, [&] { return Forwarded{.outputs = {forward(input)}}; },
+      [backward = std::move(backward)](const BackwardCall& call) -> Tensors {
+        return {backward(call.gradients[0])};
+      })[0];
 }
-
-ProcessGroup recall(AutogradContext* context) {
-  return c10::static_intrusive_pointer_cast<HeldGroup>(context->saved_data["group"].toCapsule())
-      ->group;
-}
-
-struct GatherDim : torch::autograd::Function<GatherDim> {
-  static Tensor forward(AutogradContext* context, const Tensor& part, int64_t dim,
-                        const ProcessGroup& group) {
-    context->saved_data["dim"] = dim;
-    remember(context, group);
-    return gathered(part, dim, group);
-  }
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    return {scattered(grads[0], context->saved_data["dim"].toInt(), recall(context)), Tensor(),
-            Tensor()};
-  }
-};
-
-struct ScatterSum : torch::autograd::Function<ScatterSum> {
-  static Tensor forward(AutogradContext* context, const Tensor& whole, int64_t dim,
-                        const ProcessGroup& group) {
-    context->saved_data["dim"] = dim;
-    remember(context, group);
-    return scattered(whole, dim, group);
-  }
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    return {gathered(grads[0], context->saved_data["dim"].toInt(), recall(context)), Tensor(),
-            Tensor()};
-  }
-};
-
-struct SumOver : torch::autograd::Function<SumOver> {
-  static Tensor forward(AutogradContext*, const Tensor& addend, const ProcessGroup& group) {
-    return summed(addend, group);
-  }
-  static variable_list backward(AutogradContext*, variable_list grads) {
-    return {grads[0], Tensor()};
-  }
-};
-
-struct SpreadOver : torch::autograd::Function<SpreadOver> {
-  static Tensor forward(AutogradContext* context, const Tensor& value, const ProcessGroup& group) {
-    remember(context, group);
-    return value.view_as(value);
-  }
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    return {summed(grads[0], recall(context)), Tensor()};
-  }
-};
-
-struct ExchangeDims : torch::autograd::Function<ExchangeDims> {
-  static Tensor forward(AutogradContext* context, const Tensor& tensor, int64_t split_dim,
-                        int64_t concat_dim, const ProcessGroup& group) {
-    context->saved_data["split_dim"] = split_dim;
-    context->saved_data["concat_dim"] = concat_dim;
-    remember(context, group);
-    return exchanged(tensor, split_dim, concat_dim, group);
-  }
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    return {exchanged(grads[0], context->saved_data["concat_dim"].toInt(),
-                      context->saved_data["split_dim"].toInt(), recall(context)),
-            Tensor(), Tensor(), Tensor()};
-  }
-};
 
 }  // namespace
 
 Tensor gather_dim(const Tensor& part, int64_t dim, const ProcessGroup& group) {
-  return group.size() == 1 ? part : GatherDim::apply(part, dim, group);
+  if (group.size() == 1) return part;
+  return with_transpose(
+      part, [&](const Tensor& x) { return gathered(x, dim, group); },
+      [dim, group](const Tensor& dy) { return scattered(dy, dim, group); });
 }
 
 Tensor scatter_sum(const Tensor& whole, int64_t dim, const ProcessGroup& group) {
   check_divides("scatter_sum", whole, dim, group);
-  return group.size() == 1 ? whole : ScatterSum::apply(whole, dim, group);
+  if (group.size() == 1) return whole;
+  return with_transpose(
+      whole, [&](const Tensor& x) { return scattered(x, dim, group); },
+      [dim, group](const Tensor& dy) { return gathered(dy, dim, group); });
 }
 
 Tensor sum_over(const Tensor& addend, const ProcessGroup& group) {
-  return group.size() == 1 ? addend : SumOver::apply(addend, group);
+  if (group.size() == 1) return addend;
+  return with_transpose(
+      addend, [&](const Tensor& x) { return summed(x, group); },
+      [](const Tensor& dy) { return dy; });
 }
 
 Tensor spread_over(const Tensor& value, const ProcessGroup& group) {
-  return group.size() == 1 ? value : SpreadOver::apply(value, group);
+  if (group.size() == 1) return value;
+  return with_transpose(
+      value, [](const Tensor& x) { return x.view_as(x); },
+      [group](const Tensor& dy) { return summed(dy, group); });
 }
 
 Tensor exchange_dims(const Tensor& tensor, int64_t split_dim, int64_t concat_dim,
                      const ProcessGroup& group) {
   check_divides("exchange_dims", tensor, split_dim, group);
-  return group.size() == 1 ? tensor : ExchangeDims::apply(tensor, split_dim, concat_dim, group);
+  if (group.size() == 1) return tensor;
+  return with_transpose(
+      tensor, [&](const Tensor& x) { return exchanged(x, split_dim, concat_dim, group); },
+      [split_dim, concat_dim, group](const Tensor& dy) {
+        return exchanged(dy, concat_dim, split_dim, group);
+      });
 }
 
 }  // namespace tessera

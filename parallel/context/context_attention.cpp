@@ -8,11 +8,11 @@
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 #include <c10/util/accumulate.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <limits>
+#include <memory>
 
+#include "attention/op/autograd.h"
 #include "attention/op/merge.h"
 #include "parallel/comm/collectives.h"
 #include "parallel/context/kv_transport.h"
@@ -23,13 +23,11 @@ namespace tessera {
 namespace {
 
 using at::Tensor;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // One call of the operator that exchanges keys. Between forward and backward it holds the graphs:
 // one for each step, from the leaves q, k and v to the step's result, and one that merges the
 // results.
-struct KvCall : torch::CustomClassHolder {
+struct KvCall {
   KvCall(const AttentionOp& inner_op, const ProcessGroup& ranks, const BlockMask& sharded_mask,
          AttentionOptions inner_options, at::ScalarType dtype)
       : inner(inner_op),
@@ -115,22 +113,22 @@ void run_forward(KvCall& call, const Tensor& q_BTHD, const Tensor& k_BSKD, const
   merge_parts(call, v_BSKE);
 }
 
-variable_list outputs_of(const AttentionOutput& output) {
-  return output.lse_BHT.defined() ? variable_list{output.out_BTHE, output.lse_BHT}
-                                  : variable_list{output.out_BTHE};
+Tensors outputs_of(const AttentionOutput& output) {
+  return output.lse_BHT.defined() ? Tensors{output.out_BTHE, output.lse_BHT}
+                                  : Tensors{output.out_BTHE};
 }
 
 // Runs an inner graph backward from those outputs that need it.
-void backward(const AttentionOutput& output, const variable_list& grads) {
-  variable_list roots;
-  variable_list root_grads;
-  const variable_list outputs = outputs_of(output);
+void backward(const AttentionOutput& output, const Tensors& grads) {
+  Tensors roots;
+  Tensors root_grads;
+  const Tensors outputs = outputs_of(output);
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!outputs[i].requires_grad() || !grads[i].defined()) continue;
     roots.push_back(outputs[i]);
     root_grads.push_back(grads[i]);
   }
-  if (!roots.empty()) torch::autograd::backward(roots, root_grads);
+  if (!roots.empty()) run_backward(roots, root_grads);
 }
 
 // Gradients of the keys and values of one step as rows; zeros where the graph gave none.
@@ -152,7 +150,7 @@ void backward_step(KvCall& call, size_t step) {
 
 // Runs all steps backward. Every rank takes part in every step's return, whatever it computed
 // itself.
-variable_list run_backward(KvCall& call, const variable_list& grad_outputs) {
+Tensors backward_of(KvCall& call, const Tensors& grad_outputs) {
   const Tensor q_BTHD = std::exchange(call.q_BTHD, Tensor());
   backward(std::exchange(call.merged, {}), grad_outputs);
   const at::ScalarType sum_type = q_BTHD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
@@ -176,45 +174,36 @@ variable_list run_backward(KvCall& call, const variable_list& grad_outputs) {
   return {dq, dk, dv};
 }
 
-constexpr const char* kCall = "call";
-
-struct KvAttention : torch::autograd::Function<KvAttention> {
-  static variable_list forward(AutogradContext* context, const Tensor& q_BTHD, const Tensor& k_BSKD,
-                               const Tensor& v_BSKE, const c10::intrusive_ptr<KvCall>& call) {
-    {
-      at::AutoGradMode record(true);
-      run_forward(*call, q_BTHD, k_BSKD, v_BSKE);
-    }
-    context->saved_data[kCall] = at::IValue::make_capsule(call);
-    variable_list outputs = outputs_of(call->merged);
-    for (Tensor& output : outputs) output = output.detach();
-    return outputs;
+Forwarded record_forward(KvCall& call, const Tensor& q_BTHD, const Tensor& k_BSKD,
+                         const Tensor& v_BSKE) {
+  {
+    const at::AutoGradMode with_graphs(true);
+    run_forward(call, q_BTHD, k_BSKD, v_BSKE);
   }
-
-  static variable_list backward(AutogradContext* context, variable_list grad_outputs) {
-    const auto call =
-        c10::static_intrusive_pointer_cast<KvCall>(context->saved_data[kCall].toCapsule());
-    TORCH_CHECK(call->q_BTHD.defined(), "context attention: backward of this call ran before, and ",
-                "it runs once");
-    variable_list grads = run_backward(*call, grad_outputs);
-    grads.emplace_back();  // of the call
-    return grads;
-  }
-};
+  Tensors outputs = outputs_of(call.merged);
+  for (Tensor& output : outputs) output = output.detach();
+  return {.outputs = std::move(outputs)};
+}
 
 AttentionOutput attend_keys(const AttentionOp& inner, const ProcessGroup& group,
                             const Tensor& q_BTHD, const Tensor& k_BSKD, const Tensor& v_BSKE,
                             const BlockMask& mask, AttentionOptions options) {
   options.return_lse = options.return_lse || context_shard(mask).steps().size() > 1;
   const auto call =
-      c10::make_intrusive<KvCall>(inner, group, mask, std::move(options), k_BSKD.scalar_type());
+      std::make_shared<KvCall>(inner, group, mask, std::move(options), k_BSKD.scalar_type());
   const bool needs_grad =
       q_BTHD.requires_grad() || k_BSKD.requires_grad() || v_BSKE.requires_grad();
   if (!at::GradMode::is_enabled() || !needs_grad) {
     run_forward(*call, q_BTHD, k_BSKD, v_BSKE);
     return call->merged;
   }
-  const variable_list outputs = KvAttention::apply(q_BTHD, k_BSKD, v_BSKE, call);
+  const Tensors outputs = record(
+      {q_BTHD, k_BSKD, v_BSKE}, [&] { return record_forward(*call, q_BTHD, k_BSKD, v_BSKE); },
+      [call](const BackwardCall& step) {
+        TORCH_CHECK(call->q_BTHD.defined(),
+                    "context attention: backward of this call ran before, and it runs once");
+        return backward_of(*call, step.gradients);
+      });
   return {.out_BTHE = outputs[0], .lse_BHT = outputs.size() > 1 ? outputs[1] : Tensor()};
 }
 

@@ -4,12 +4,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full_like.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <chrono>
 #include <deque>
 #include <map>
 #include <utility>
+
+#include "attention/op/autograd.h"
 
 namespace tessera::pipeline {
 namespace {
@@ -124,9 +125,9 @@ class PipelineRuntime::Replay {
       if (!d_output.defined()) d_output = at::full_like(own.output, inputs_.loss_gradient);
       if (action.kind == ActionKind::kBackwardInput) {
         const auto deferring = stages_.at(action.stage)->weight_gradients->defer(action.microbatch);
-        torch::autograd::backward({std::exchange(own.output, {})}, {d_output});
+        run_backward({std::exchange(own.output, {})}, {d_output});
       } else {
-        torch::autograd::backward({std::exchange(own.output, {})}, {d_output});
+        run_backward({std::exchange(own.output, {})}, {d_output});
       }
     });
     if (action.stage == 0) return;

@@ -5,48 +5,18 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/autograd/custom_function.h>
+
+#include "attention/op/autograd.h"
 
 namespace tessera::pipeline {
 
 using at::Tensor;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 namespace {
-
-// A backward finds the object through this capsule: autograd saves values and capsules, not
-// pointers.
-struct Owner : torch::CustomClassHolder {
-  explicit Owner(WeightGradients& weight_gradients) : object(weight_gradients) {}
-  WeightGradients& object;
-};
-
-constexpr const char* kOwner = "owner";
 
 Tensor as_matrix(const Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
 }  // namespace
-
-struct DeferredLinear : torch::autograd::Function<DeferredLinear> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight,
-                        const c10::intrusive_ptr<Owner>& owner) {
-    context->save_for_backward({x, weight});
-    context->saved_data[kOwner] = at::IValue::make_capsule(owner);
-    return at::linear(x, weight);
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    const variable_list saved = context->get_saved_variables();
-    const Tensor &x = saved[0], &weight = saved[1], &dy = grads[0];
-    const auto owner =
-        c10::static_intrusive_pointer_cast<Owner>(context->saved_data[kOwner].toCapsule());
-    // x is detached: as saved it would keep its whole graph alive until W.
-    if (context->needs_input_grad(1)) owner->object.take({x.detach(), weight, dy});
-    const Tensor dx = context->needs_input_grad(0) ? at::matmul(dy, weight) : Tensor();
-    return {dx, Tensor(), Tensor()};
-  }
-};
 
 WeightGradients::Deferring WeightGradients::defer(int64_t microbatch) {
   TORCH_INTERNAL_ASSERT(!microbatch_, "deferring for microbatch ", *microbatch_, " already");
@@ -55,7 +25,18 @@ WeightGradients::Deferring WeightGradients::defer(int64_t microbatch) {
 }
 
 Tensor WeightGradients::linear(const Tensor& x_BTD, const Tensor& weight_ND) {
-  return DeferredLinear::apply(x_BTD, weight_ND, c10::make_intrusive<Owner>(*this));
+  const auto backward = [this](const BackwardCall& call) -> Tensors {
+    const Tensor &x = call.saved[0], &weight = call.saved[1], &dy = call.gradients[0];
+    // Detached: x as saved would keep its whole graph alive until W.
+    if (call.wanted[1]) take({x.detach(), weight, dy});
+    return {call.wanted[0] ? at::matmul(dy, weight) : Tensor(), Tensor()};
+  };
+  return record(
+      {x_BTD, weight_ND},
+      [&] {
+        return Forwarded{.outputs = {at::linear(x_BTD, weight_ND)}, .saved = {x_BTD, weight_ND}};
+      },
+      backward)[0];
 }
 
 void WeightGradients::take(Product product) {

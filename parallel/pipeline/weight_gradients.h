@@ -64,7 +64,6 @@ class WeightGradients {
   void drop() { deferred_.clear(); }  // after a failure
 
  private:
-  friend struct DeferredLinear;
   struct Product {
     at::Tensor x;
     at::Tensor weight;

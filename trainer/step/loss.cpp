@@ -7,14 +7,12 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/autograd/custom_function.h>
 
+#include "attention/op/autograd.h"
 #include "data/batch.h"
 
 namespace tessera {
 namespace {
-
-namespace ag = torch::autograd;
 
 at::ScalarType accumulation_dtype(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
@@ -63,47 +61,44 @@ ChunkLoss chunk_loss(const at::Tensor& hidden_ND, const at::Tensor& weight_VD,
   return loss;
 }
 
-struct CrossEntropySum : ag::Function<CrossEntropySum> {
-  static at::Tensor forward(ag::AutogradContext* context, const at::Tensor& hidden_ND,
-                            const at::Tensor& weight_VD, const at::Tensor& labels_N,
-                            int64_t chunk_tokens, const VocabularyPart& vocabulary,
-                            bool with_gradient) {
-    const auto dtype = accumulation_dtype(hidden_ND.scalar_type());
-    at::Tensor sum = at::zeros({}, hidden_ND.options().dtype(dtype));
-    at::Tensor d_hidden_ND, d_weight_VD;
+// The gradients for a loss gradient of 1 are made along with the loss, and are kept.
+Forwarded loss_and_gradients(const at::Tensor& hidden_ND, const at::Tensor& weight_VD,
+                             const at::Tensor& labels_N, int64_t chunk_tokens,
+                             const VocabularyPart& vocabulary, bool with_gradient) {
+  const auto dtype = accumulation_dtype(hidden_ND.scalar_type());
+  at::Tensor sum = at::zeros({}, hidden_ND.options().dtype(dtype));
+  at::Tensor d_hidden_ND, d_weight_VD;
+  if (with_gradient) {
+    d_hidden_ND = at::empty_like(hidden_ND);
+    d_weight_VD = at::zeros(weight_VD.sizes(), weight_VD.options().dtype(dtype));
+  }
+  for (int64_t begin = 0; begin < hidden_ND.size(0); begin += chunk_tokens) {
+    const int64_t tokens = std::min(chunk_tokens, hidden_ND.size(0) - begin);
+    const at::Tensor chunk_ND = hidden_ND.narrow(0, begin, tokens);
+    const ChunkLoss loss = chunk_loss(chunk_ND, weight_VD, labels_N.narrow(0, begin, tokens),
+                                      vocabulary, with_gradient);
+    sum += loss.sum;
     if (with_gradient) {
-      d_hidden_ND = at::empty_like(hidden_ND);
-      d_weight_VD = at::zeros(weight_VD.sizes(), weight_VD.options().dtype(dtype));
-    }
-    for (int64_t begin = 0; begin < hidden_ND.size(0); begin += chunk_tokens) {
-      const int64_t tokens = std::min(chunk_tokens, hidden_ND.size(0) - begin);
-      const at::Tensor chunk_ND = hidden_ND.narrow(0, begin, tokens);
-      const ChunkLoss loss = chunk_loss(chunk_ND, weight_VD, labels_N.narrow(0, begin, tokens),
-                                        vocabulary, with_gradient);
-      sum += loss.sum;
-      if (with_gradient) {
-        at::Tensor d_chunk_ND = d_hidden_ND.narrow(0, begin, tokens);
-        at::mm_out(d_chunk_ND, loss.d_logits_NV, weight_VD);
-        if (d_weight_VD.scalar_type() == chunk_ND.scalar_type()) {
-          d_weight_VD.addmm_(loss.d_logits_NV.t(), chunk_ND);
-        } else {
-          d_weight_VD += at::mm(loss.d_logits_NV.t(), chunk_ND);
-        }
+      at::Tensor d_chunk_ND = d_hidden_ND.narrow(0, begin, tokens);
+      at::mm_out(d_chunk_ND, loss.d_logits_NV, weight_VD);
+      if (d_weight_VD.scalar_type() == chunk_ND.scalar_type()) {
+        d_weight_VD.addmm_(loss.d_logits_NV.t(), chunk_ND);
+      } else {
+        d_weight_VD += at::mm(loss.d_logits_NV.t(), chunk_ND);
       }
     }
-    context->save_for_backward({d_hidden_ND, d_weight_VD});
-    vocabulary.group.all_reduce(sum).wait();  // each label lies with one rank
-    return sum;
   }
+  vocabulary.group.all_reduce(sum).wait();  // each label lies with one rank
+  return {.outputs = {sum}, .saved = {d_hidden_ND, d_weight_VD}};
+}
 
-  static ag::variable_list backward(ag::AutogradContext* context, ag::variable_list d_sum) {
-    const ag::variable_list saved = context->get_saved_variables();
-    // The product is made in place, as the weight's gradient is large; so autograd refuses a second
-    // backward pass.
-    for (const at::Tensor& gradient : saved) gradient.mul_(d_sum[0].to(gradient.scalar_type()));
-    return {saved[0], saved[1], at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
-  }
-};
+Tensors scaled_gradients(const BackwardCall& call) {
+  // The product is made in place, as the weight's gradient is large; so autograd refuses a second
+  // backward pass.
+  const at::Tensor& d_sum = call.gradients[0];
+  for (const at::Tensor& gradient : call.saved) gradient.mul_(d_sum.to(gradient.scalar_type()));
+  return {call.saved[0], call.saved[1], at::Tensor()};
+}
 
 void check_inputs(const at::Tensor& hidden_BTD, const at::Tensor& weight_VD,
                   const at::Tensor& labels_BT, int64_t chunk_tokens) {
@@ -145,8 +140,14 @@ at::Tensor cross_entropy_sum(const at::Tensor& hidden_BTD, const at::Tensor& wei
               kIgnoreLabel);
   const bool with_gradient =
       at::GradMode::is_enabled() && (hidden_BTD.requires_grad() || weight_VD.requires_grad());
-  return CrossEntropySum::apply(hidden_BTD.reshape({-1, hidden_BTD.size(2)}), weight_VD, labels_N,
-                                chunk_tokens, vocabulary, with_gradient);
+  const at::Tensor hidden_ND = hidden_BTD.reshape({-1, hidden_BTD.size(2)});
+  return record(
+      {hidden_ND, weight_VD, labels_N},
+      [&] {
+        return loss_and_gradients(hidden_ND, weight_VD, labels_N, chunk_tokens, vocabulary,
+                                  with_gradient);
+      },
+      scaled_gradients)[0];
 }
 
 at::Tensor cross_entropy_sum(const at::Tensor& hidden_BTD, const at::Tensor& weight_VD,

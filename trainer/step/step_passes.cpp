@@ -3,8 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full_like.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/autograd/autograd.h>
 
+#include "attention/op/autograd.h"
 #include "trainer/step/loss.h"
 
 namespace tessera {
@@ -47,7 +47,7 @@ double WholeModelPasses::run(const std::vector<Batch>& microbatches, double loss
   for (size_t i = 0; i < microbatches.size(); ++i) {
     if (i + 1 == microbatches.size()) parameters_.expect_last_backward();
     const at::Tensor loss = forward(microbatches[i]);
-    torch::autograd::backward({loss}, {at::full_like(loss, loss_gradient)});
+    run_backward({loss}, {at::full_like(loss, loss_gradient)});
     losses += loss.item<double>();
   }
   return losses;

@@ -4,34 +4,26 @@
 #include "attention/backends/flex/flex_attention.h"
 
 #include <ATen/TensorOperators.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 
 #include "attention/backends/flex/flex_passes.h"
+#include "attention/op/autograd.h"
 
 namespace tessera {
 
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-// The arguments that are no tensors, which the autograd context keeps for the backward pass.
-struct FlexSettings : torch::CustomClassHolder {
-  FlexSettings(BlockMask block_mask, double softmax_scale, std::optional<double> cap,
-               const FlexArgs& flex_args)
-      : mask(std::move(block_mask)), scale(softmax_scale), soft_cap(cap), args(flex_args) {}
-
+// The arguments that are no tensors; the backward pass needs them too.
+struct FlexSettings {
   BlockMask mask;
   double scale;
   std::optional<double> soft_cap;
   FlexArgs args;
+  bool wants_d_bias;
 };
 
-constexpr const char* kSettings = "settings";
-
-flex::FlexInputs flex_inputs(const variable_list& tensors, const FlexSettings& settings) {
+flex::FlexInputs flex_inputs(const Tensors& tensors, const FlexSettings& settings) {
   return {.q_BTHD = tensors[0],
           .k_BSKD = tensors[1],
           .v_BSKE = tensors[2],
@@ -47,46 +39,30 @@ at::Tensor like(const at::Tensor& gradient, const at::Tensor& input) {
   return gradient.defined() ? gradient.to(input.scalar_type()) : gradient;
 }
 
-struct FlexAttention : torch::autograd::Function<FlexAttention> {
-  static variable_list forward(AutogradContext* context, const at::Tensor& q_BTHD,
-                               const at::Tensor& k_BSKD, const at::Tensor& v_BSKE,
-                               const std::optional<at::Tensor>& sinks_H,
-                               const std::optional<at::Tensor>& bias_BHTS,
-                               const std::optional<at::Tensor>& alibi_slopes_H,
-                               const c10::intrusive_ptr<FlexSettings>& settings) {
-    const auto given = [](const std::optional<at::Tensor>& x) { return x.value_or(at::Tensor()); };
-    const variable_list inputs{q_BTHD,         k_BSKD,           v_BSKE,
-                               given(sinks_H), given(bias_BHTS), given(alibi_slopes_H)};
-    const flex::ForwardResult result =
-        flex::forward(flex_inputs(inputs, *settings), settings->mask);
-    context->saved_data[kSettings] = at::IValue::make_capsule(settings);
-    context->saved_data["wants_d_bias"] = bias_BHTS && bias_BHTS->requires_grad();
-    variable_list saved = inputs;
-    saved.push_back(result.out_BTHE);
-    saved.push_back(result.lse_BHT);
-    context->save_for_backward(saved);
-    context->set_materialize_grads(false);
-    return {result.out_BTHE.to(q_BTHD.scalar_type()), result.lse_BHT};
-  }
+// `inputs` are q, k, v, sinks, bias and slopes; the last three may be undefined.
+Forwarded forward(const Tensors& inputs, const FlexSettings& settings) {
+  const flex::ForwardResult result = flex::forward(flex_inputs(inputs, settings), settings.mask);
+  Tensors saved = inputs;
+  saved.push_back(result.out_BTHE);
+  saved.push_back(result.lse_BHT);
+  return {.outputs = {result.out_BTHE.to(inputs[0].scalar_type()), result.lse_BHT},
+          .saved = std::move(saved)};
+}
 
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const auto settings = c10::static_intrusive_pointer_cast<FlexSettings>(
-        context->saved_data[kSettings].toCapsule());
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor d_out =
-        gradients[0].defined() ? gradients[0] : saved[6].new_zeros(saved[6].sizes());
-    const flex::BackwardResult result =
-        flex::backward(flex_inputs(saved, *settings), settings->mask, {saved[6], saved[7]}, d_out,
-                       gradients[1], context->saved_data["wants_d_bias"].toBool());
-    return {like(result.d_q_BTHD, saved[0]),
-            like(result.d_k_BSKD, saved[1]),
-            like(result.d_v_BSKE, saved[2]),
-            saved[3].defined() ? like(result.d_sinks_H, saved[3]) : at::Tensor(),
-            saved[4].defined() ? like(result.d_bias_BHTS, saved[4]) : at::Tensor(),
-            at::Tensor(),
-            at::Tensor()};
-  }
-};
+Tensors backward(const BackwardCall& call, const FlexSettings& settings) {
+  const Tensors& saved = call.saved;
+  const at::Tensor d_out =
+      call.gradients[0].defined() ? call.gradients[0] : saved[6].new_zeros(saved[6].sizes());
+  const flex::BackwardResult result =
+      flex::backward(flex_inputs(saved, settings), settings.mask, {saved[6], saved[7]}, d_out,
+                     call.gradients[1], settings.wants_d_bias);
+  return {like(result.d_q_BTHD, saved[0]),
+          like(result.d_k_BSKD, saved[1]),
+          like(result.d_v_BSKE, saved[2]),
+          saved[3].defined() ? like(result.d_sinks_H, saved[3]) : at::Tensor(),
+          saved[4].defined() ? like(result.d_bias_BHTS, saved[4]) : at::Tensor(),
+          at::Tensor()};
+}
 
 // The name of the kernels that a call runs, as text that lives as long as the program.
 std::string_view kernel_name(const flex::FlexInputs& inputs, const BlockMask& mask) {
@@ -101,14 +77,17 @@ AttentionOutput flex_attention(const at::Tensor& q_BTHD, const at::Tensor& k_BSK
                                const at::Tensor& v_BSKE, const BlockMask& mask,
                                const AttentionOptions& options, const FlexArgs& args) {
   const double scale = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q_BTHD.size(3))));
-  const auto settings = c10::make_intrusive<FlexSettings>(mask, scale, options.soft_cap, args);
-  // The autograd function takes no undefined tensors.
-  const auto optional = [](const at::Tensor& x) {
-    return x.defined() ? std::optional<at::Tensor>(x) : std::nullopt;
-  };
-  const variable_list results =
-      FlexAttention::apply(q_BTHD, k_BSKD, v_BSKE, optional(options.sinks_H),
-                           optional(options.bias_BHTS), optional(options.alibi_slopes_H), settings);
+  const at::Tensor& bias_BHTS = options.bias_BHTS;
+  const FlexSettings settings{.mask = mask,
+                              .scale = scale,
+                              .soft_cap = options.soft_cap,
+                              .args = args,
+                              .wants_d_bias = bias_BHTS.defined() && bias_BHTS.requires_grad()};
+  const Tensors inputs{q_BTHD, k_BSKD, v_BSKE, options.sinks_H, bias_BHTS, options.alibi_slopes_H};
+  const Tensors results = record(
+      inputs, [&] { return forward(inputs, settings); },
+      [settings](const BackwardCall& call) { return backward(call, settings); },
+      AbsentGradient::kUndefined);
   AttentionOutput output{.out_BTHE = results[0],
                          .kernel = kernel_name({.q_BTHD = q_BTHD,
                                                 .k_BSKD = k_BSKD,
