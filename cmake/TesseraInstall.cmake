@@ -3,7 +3,10 @@
 #   Tessera::extension    headers only, for shared libraries that `experimental.custom_import` loads: they take our
 #                         functions from the program (models/extension.h)
 #   Tessera::attention, Tessera::data, Tessera::parallel, Tessera::models, Tessera::trainer, Tessera::configs
-#                         the folders as static libraries (position independent), for programs of your own
+#                         the folders as static libraries (position independent), for programs of your own; they
+#                         carry C++20, OpenMP and what they need of nlohmann_json, spdlog and simdjson
+#
+# docs/examples uses both; tests/out_of_tree_test.cmake builds it against an installation.
 
 include(CMakePackageConfigHelpers)
 set(_package_dir lib/cmake/Tessera)

@@ -5,6 +5,10 @@ function(_tessera_common target)
   target_include_directories(${target} PUBLIC
     "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>" "$<INSTALL_INTERFACE:include/tessera>")
   target_compile_options(${target} PRIVATE -Wall -Wextra -Werror)
+  # What programs outside of the tree compile and link with; in the tree these are settings of all targets.
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  target_compile_options(${target} PUBLIC "$<INSTALL_INTERFACE:-fopenmp>")
+  target_link_options(${target} PUBLIC "$<INSTALL_INTERFACE:-fopenmp>")
 endfunction()
 
 function(tessera_library name)

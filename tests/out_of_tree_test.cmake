@@ -1,4 +1,5 @@
-# Installs the program, builds docs/examples/custom_attention against the installation, and trains two steps with it.
+# Installs the program, builds docs/examples against the installation, scores a Hugging Face folder with a program of its
+# own, and trains two steps with a custom attention.
 #   cmake -DSOURCE_DIR=<root> -DBUILD_DIR=<build tree> -P tests/out_of_tree_test.cmake
 
 cmake_minimum_required(VERSION 3.22)
@@ -17,9 +18,14 @@ function(run what expected)
 endfunction()
 
 run("install" "" "${CMAKE_COMMAND}" --install "${BUILD_DIR}" --prefix "${prefix}")
-run("configure" "" "${CMAKE_COMMAND}" -G Ninja -S "${SOURCE_DIR}/docs/examples/custom_attention" -B "${work}/build"
+run("configure" "" "${CMAKE_COMMAND}" -G Ninja -S "${SOURCE_DIR}/docs/examples" -B "${work}/build"
   "-DCMAKE_PREFIX_PATH=${prefix}")
 run("build" "" "${CMAKE_COMMAND}" --build "${work}/build")
+
+# Case llama/plain of tests/golden/models, its first row: transformers' mean loss is 6.400416.
+run("score" "token +51  loss +9\\.1968\n.*mean loss 6\\.4004\n" "${work}/build/score_folder"
+  "${SOURCE_DIR}/tests/golden/models/llama"
+  138 51 189 18 51 45 97 48 28 107 93 37 46 110 170 161 111 57 161 106 25 95 115 168)
 
 set(program "${prefix}/bin/tessera")
 set(library "${work}/build/libcustom_attention.so")
