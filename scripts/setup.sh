@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Installs what is missing to build and run Tessera on Debian 12 or Ubuntu 22.04 and newer: compilers (clang for the fuzz
-# tests only), libraries (apt, as root or by sudo) and LibTorch (the torch wheel, by pip, into .venv). Does nothing, in well under two seconds, when all
-# is there. Run by train.sh and test.sh; safe to run again.
+# Installs what is missing to build and run Tessera on Debian 12 or Ubuntu 22.04 and newer: the compiler, libraries (apt,
+# as root or by sudo) and LibTorch (the torch wheel, by pip, into .venv). Does nothing, in well under two seconds, when
+# all is there. Run by train.sh and test.sh; safe to run again.
+#
+#   scripts/setup.sh           to build, train and test
+#   scripts/setup.sh --fuzz    clang and libFuzzer as well, for scripts/fuzz.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -9,7 +12,7 @@ readonly TORCH_VERSION=2.13.0
 readonly VENV="$TESSERA_ROOT/.venv"
 
 # command:package, for tools that may also come from elsewhere than apt.
-readonly TOOLS=(g++:g++ clang++:clang cmake:cmake ninja:ninja-build ccache:ccache python3:python3)
+readonly TOOLS=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache python3:python3)
 readonly LIBRARIES=(
   libtomlplusplus-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libsimdjson-dev libgtest-dev libgmock-dev)
 
@@ -24,7 +27,8 @@ missing_packages() {
   python3 -c 'import ensurepip, venv' 2> /dev/null || echo python3-venv
 }
 
-# libFuzzer, which is a package of its own, named by clang's version, in some distributions.
+# clang, and libFuzzer, which is a package of its own, named by clang's version, in some distributions.
+missing_clang() { command -v clang++ > /dev/null || echo clang; }
 missing_fuzz_runtime() {
   local folder
   folder="$(dirname "$(clang++ -print-libgcc-file-name --rtlib=compiler-rt)")"
@@ -55,8 +59,16 @@ install_torch() {
   has_torch || die "pip reported success, but torch $TORCH_VERSION is not in $VENV"
 }
 
-mapfile -t missing < <(missing_packages)
-((${#missing[@]} == 0)) || install_packages "${missing[@]}"
-mapfile -t missing < <(missing_fuzz_runtime)
-((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+# install_missing <function that lists packages>
+install_missing() {
+  local missing
+  mapfile -t missing < <("$1")
+  ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+}
+
+install_missing missing_packages
+if [[ "${1:-}" == --fuzz ]]; then
+  install_missing missing_clang
+  install_missing missing_fuzz_runtime
+fi
 has_torch || install_torch
