@@ -36,7 +36,7 @@ struct KvCall {
         transport(shard, ranks, dtype),
         options(std::move(inner_options)) {}
 
-  struct Part {
+  struct Step {
     Tensor k_BSKD{};  // leaves; undefined in a step without a mask, as everything here
     Tensor v_BSKE{};
     AttentionOutput output{};
@@ -51,7 +51,7 @@ struct KvCall {
   Tensor q_BTHD{};  // leaf
   std::vector<int64_t> k_sizes{};
   std::vector<int64_t> v_sizes{};
-  std::vector<Part> parts{};
+  std::vector<Step> steps{};
   AttentionOutput merged{};
 
   int64_t block_size() const { return shard.plan().block_size(); }
@@ -63,13 +63,13 @@ Tensor leaf_like(const Tensor& x, const Tensor& original) {
 
 void attend_step(KvCall& call, size_t step, const Tensor& rows_MX, const Tensor& k_BSKD,
                  const Tensor& v_BSKE) {
-  KvCall::Part& part = call.parts[step];
+  KvCall::Step& state = call.steps[step];
   const std::optional<BlockMask>& mask = call.shard.steps()[step].mask;
   if (!mask) return;
   const auto [k, v] = from_block_rows(rows_MX, k_BSKD.sizes(), v_BSKE.sizes(), call.block_size());
-  part.k_BSKD = leaf_like(k, k_BSKD);
-  part.v_BSKE = leaf_like(v, v_BSKE);
-  part.output = call.inner(call.q_BTHD, part.k_BSKD, part.v_BSKE, *mask, call.options);
+  state.k_BSKD = leaf_like(k, k_BSKD);
+  state.v_BSKE = leaf_like(v, v_BSKE);
+  state.output = call.inner(call.q_BTHD, state.k_BSKD, state.v_BSKE, *mask, call.options);
 }
 
 // The output of a rank whose rows see no key at all.
@@ -82,16 +82,16 @@ AttentionOutput empty_output(const Tensor& q_BTHD, const Tensor& v_BSKE) {
                          .fill_(-std::numeric_limits<double>::infinity())};
 }
 
-void merge_parts(KvCall& call, const Tensor& v_BSKE) {
-  if (call.parts.size() == 1) {
-    call.merged = call.parts.front().output;  // its graph is the whole graph
+void merge_steps(KvCall& call, const Tensor& v_BSKE) {
+  if (call.steps.size() == 1) {
+    call.merged = call.steps.front().output;  // its graph is the whole graph
     return;
   }
-  for (KvCall::Part& part : call.parts) {
-    if (!part.output.out_BTHE.defined()) continue;
-    part.leaf = {.out_BTHE = leaf_like(part.output.out_BTHE, part.output.out_BTHE),
-                 .lse_BHT = leaf_like(part.output.lse_BHT, part.output.lse_BHT)};
-    call.merged = call.merged.out_BTHE.defined() ? merge(call.merged, part.leaf) : part.leaf;
+  for (KvCall::Step& state : call.steps) {
+    if (!state.output.out_BTHE.defined()) continue;
+    state.leaf = {.out_BTHE = leaf_like(state.output.out_BTHE, state.output.out_BTHE),
+                  .lse_BHT = leaf_like(state.output.lse_BHT, state.output.lse_BHT)};
+    call.merged = call.merged.out_BTHE.defined() ? merge(call.merged, state.leaf) : state.leaf;
   }
   if (!call.merged.out_BTHE.defined()) call.merged = empty_output(call.q_BTHD, v_BSKE);
 }
@@ -102,7 +102,7 @@ void run_forward(KvCall& call, const Tensor& q_BTHD, const Tensor& k_BSKD, const
   call.k_sizes = k_BSKD.sizes().vec();
   call.v_sizes = v_BSKE.sizes().vec();
   const size_t num_steps = call.shard.steps().size();
-  call.parts.resize(num_steps);
+  call.steps.resize(num_steps);
   const Tensor own_NX = to_block_rows(k_BSKD.detach(), v_BSKE.detach(), call.block_size());
   KvTransport::Pending next = call.transport.fetch(0, own_NX);
   for (size_t step = 0; step < num_steps; ++step) {
@@ -110,7 +110,7 @@ void run_forward(KvCall& call, const Tensor& q_BTHD, const Tensor& k_BSKD, const
     if (step + 1 < num_steps) next = call.transport.fetch(step + 1, own_NX);
     attend_step(call, step, rows_MX, k_BSKD, v_BSKE);
   }
-  merge_parts(call, v_BSKE);
+  merge_steps(call, v_BSKE);
 }
 
 Tensors outputs_of(const AttentionOutput& output) {
@@ -132,20 +132,20 @@ void backward(const AttentionOutput& output, const Tensors& grads) {
 }
 
 // Gradients of the keys and values of one step as rows; zeros where the graph gave none.
-Tensor grad_rows(const KvCall::Part& part, int64_t block_size) {
-  if (!part.k_BSKD.defined()) return {};
+Tensor grad_rows(const KvCall::Step& state, int64_t block_size) {
+  if (!state.k_BSKD.defined()) return {};
   const auto grad = [](const Tensor& leaf) {
     return leaf.grad().defined() ? leaf.grad() : at::zeros(leaf.sizes(), leaf.options());
   };
-  return to_block_rows(grad(part.k_BSKD), grad(part.v_BSKE), block_size);
+  return to_block_rows(grad(state.k_BSKD), grad(state.v_BSKE), block_size);
 }
 
 void backward_step(KvCall& call, size_t step) {
-  KvCall::Part& part = call.parts[step];
-  if (!part.leaf.out_BTHE.defined()) return;
-  backward(part.output, {part.leaf.out_BTHE.grad(), part.leaf.lse_BHT.grad()});
-  part.output = {};
-  part.leaf = {};
+  KvCall::Step& state = call.steps[step];
+  if (!state.leaf.out_BTHE.defined()) return;
+  backward(state.output, {state.leaf.out_BTHE.grad(), state.leaf.lse_BHT.grad()});
+  state.output = {};
+  state.leaf = {};
 }
 
 // Runs all steps backward. Every rank takes part in every step's return, whatever it computed
@@ -159,10 +159,10 @@ Tensors backward_of(KvCall& call, const Tensors& grad_outputs) {
       (c10::multiply_integers(call.k_sizes) + c10::multiply_integers(call.v_sizes)) / num_own;
   const Tensor total_NX = at::zeros({num_own, row_size}, q_BTHD.options().dtype(sum_type));
   KvTransport::Pending last;
-  for (size_t step = 0; step < call.parts.size(); ++step) {
+  for (size_t step = 0; step < call.steps.size(); ++step) {
     backward_step(call, step);
-    const Tensor grad_MX = grad_rows(call.parts[step], call.block_size());
-    call.parts[step] = {};
+    const Tensor grad_MX = grad_rows(call.steps[step], call.block_size());
+    call.steps[step] = {};
     if (step > 0) last.finish();
     last = call.transport.give_back(step, grad_MX, total_NX);
   }
