@@ -1,6 +1,8 @@
 // Context parallelism in a whole step: N ranks equal one rank, for every method, and in products.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "tests/parallel/context/plan/context_rules.h"
 #include "tests/parity/parity.h"
 #include "tests/support/errors.h"
@@ -59,36 +61,63 @@ const ContextCase kContextCases[] = {
      {.dims = {.cp = 2, .tp = 2, .pp = 2}, .num_ranks = 8, .pipeline_microbatches = 2}},
 };
 
-class ContextParity : public ::testing::TestWithParam<std::tuple<ContextCase, const char*>> {};
+struct ContextRun {
+  ContextCase layout;
+  size_t rule;  // of kRules
+};
+
+void PrintTo(const ContextRun& run, std::ostream* out) { *out << run.layout.name; }
+
+std::vector<ContextRun> all_context_runs() {
+  std::vector<ContextRun> all;
+  for (const ContextCase& layout : kContextCases) {
+    for (size_t rule = 0; rule < std::size(kRules); ++rule) all.push_back({layout, rule});
+  }
+  return all;
+}
+
+std::vector<ContextRun> few_context_runs() {
+  return pairwise(
+      all_context_runs(),
+      [](const ContextRun& run) {
+        Combination values = values_of(run.layout.layout);
+        values.push_back(static_cast<int64_t>(run.rule));
+        return values;
+      },
+      [](const ContextRun& run) { return run.layout.name; });
+}
+
+std::string name_of_context_run(const ::testing::TestParamInfo<ContextRun>& info) {
+  return std::string(info.param.layout.name) + (info.param.rule == 1 ? "_window" : "");
+}
+
+class ContextParity : public ::testing::TestWithParam<ContextRun> {};
 
 TEST_P(ContextParity, EqualsOneRank) {
   const auto& [c, rule] = GetParam();
-  const ParityProblem problem = context_problem(rule);
-  static std::map<std::string, ParityRun> expected;
-  if (!expected.contains(rule)) expected[rule] = train_on_ranks({}, problem);
-  const ParityRun got = train_on_ranks(c.layout, problem);
-  expect_parity(got, expected.at(rule), kParityTolerance);
-  EXPECT_EQ(got.num_valid_labels, expected.at(rule).num_valid_labels);
+  const ParityProblem problem = context_problem(kRules[rule]);
+  static std::map<size_t, ParityRun> expected;
+  const auto [place, is_new] = expected.try_emplace(rule);
+  if (is_new) place->second = train_on_ranks({}, problem);
+  expect_parity(train_on_ranks(c.layout, problem), place->second, kParityTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, ContextParity,
-                         ::testing::Combine(::testing::ValuesIn(kContextCases),
-                                            ::testing::ValuesIn(kRules)),
-                         [](const auto& info) {
-                           const bool has_window = std::get<1>(info.param) == kRules[1];
-                           return std::string(std::get<0>(info.param).name) +
-                                  (has_window ? "_window" : "");
-                         });
+INSTANTIATE_TEST_SUITE_P(Layouts, ContextParity, ::testing::ValuesIn(few_context_runs()),
+                         name_of_context_run);
+INSTANTIATE_TEST_SUITE_P(SoakLayouts, ContextParity, ::testing::ValuesIn(all_context_runs()),
+                         name_of_context_run);
 
-// Every mask x balancer x method runs in a whole step, with a small model, as there are many.
+// Masks, balancers and methods run in a whole step, with a small model, as there are many.
 // Beyond the operator's own test (context_attention_test.cpp) these tests see tokens, labels and
 // positions that are cut like the masks.
+constexpr int64_t kSeqLen = 48;
+
 ParityProblem small_problem(const std::string& attention, at::ScalarType dtype) {
   ParityProblem problem{.model = parity_llama(),
                         .attention = attention,
                         .dtype = dtype,
                         .num_rows = 2,
-                        .seq_len = 48,
+                        .seq_len = kSeqLen,
                         .lr = dtype == at::kDouble ? 1e-2 : 1e-3};
   problem.model.n_layers = 1;
   problem.model.dim = 16;
@@ -107,54 +136,73 @@ CreateMaskFn masks_of(const MaskMod& rule) {
   };
 }
 
-enum class Combinations {
-  kAll,    // each mask with each balancer and each method
-  kPairs,  // so many that each mask meets each balancer and each method, and these meet each other
+// The combinations of an attention, a number of ranks, a mask, a balancer and a method, by index.
+struct MaskCombinations {
+  std::vector<std::string> attentions;
+  at::ScalarType dtype;
+
+  std::vector<Combination> all() const {
+    const auto masks = static_cast<int64_t>(context_rules(kSeqLen).size());
+    return all_combinations({static_cast<int64_t>(attentions.size()), std::size(kRankCounts), masks,
+                             std::size(kLoadBalancers), std::size(kContextMethods)},
+                            [&](const Combination& c) {
+                              const auto method = kContextMethods[static_cast<size_t>(c[4])];
+                              return method == Method::kRing &&  // it merges by lse
+                                     attentions[static_cast<size_t>(c[0])] == "sdpa";
+                            });
+  }
+  std::vector<Combination> few() const {
+    const std::vector<Combination> product = all();
+    std::vector<Combination> picked;
+    for (const size_t i : pairwise_cover(product)) picked.push_back(product[i]);
+    return picked;
+  }
+
+  static constexpr int64_t kRankCounts[] = {2, 4};
 };
 
-void expect_every_mask_to_equal_one_rank(int64_t num_ranks, const ParityProblem& problem,
-                                         Combinations combinations) {
-  std::vector<ParityCase> whole, shared;
-  for (const auto& [name, rule] : context_rules(problem.seq_len)) {
-    for (size_t b = 0; b < std::size(kLoadBalancers); ++b) {
-      for (size_t m = 0; m < std::size(kContextMethods); ++m) {
-        const bool is_picked = (whole.size() + m) % std::size(kLoadBalancers) == b;
-        if (combinations == Combinations::kPairs && !is_picked) continue;
-        if (kContextMethods[m] == Method::kRing && problem.attention == "sdpa")
-          continue;  // without lse
-        ParityLayout layout{.dims = {.cp = num_ranks}, .num_ranks = num_ranks};
-        layout.create_mask_fn = masks_of(rule);
-        shared.push_back(
-            {name + ", " + to_string(kLoadBalancers[b]) + ", " + to_string(kContextMethods[m]),
-             with(layout, kContextMethods[m], kLoadBalancers[b]), problem});
-      }
+const MaskCombinations kInFloat64{{"eager"}, at::kDouble};
+const MaskCombinations kInFloat32{{"flex", "sdpa"}, at::kFloat};
+
+ParityCase case_of(const MaskCombinations& of, const Combination& c) {
+  const ParityProblem problem = small_problem(of.attentions[static_cast<size_t>(c[0])], of.dtype);
+  const int64_t num_ranks = MaskCombinations::kRankCounts[c[1]];
+  const auto rules = context_rules(kSeqLen);
+  const auto& [name, rule] = rules[static_cast<size_t>(c[2])];
+  const LoadBalancer balancer = kLoadBalancers[c[3]];
+  const ContextMethod method = kContextMethods[c[4]];
+  ParityLayout layout{.dims = {.cp = num_ranks}, .num_ranks = num_ranks};
+  layout.create_mask_fn = masks_of(rule);
+  return {problem.attention + ", " + name + ", " + to_string(balancer) + ", " + to_string(method),
+          with(layout, method, balancer), problem};
+}
+
+void expect_to_equal_one_rank(const MaskCombinations& of,
+                              const std::vector<Combination>& combinations) {
+  std::map<std::pair<int64_t, int64_t>, ParityRun> expected;  // by attention and mask
+  for (size_t r = 0; r < std::size(MaskCombinations::kRankCounts); ++r) {
+    std::vector<Combination> chosen;
+    std::vector<ParityCase> cases;
+    for (const Combination& c : combinations) {
+      if (c[1] != static_cast<int64_t>(r)) continue;
+      chosen.push_back(c);
+      cases.push_back(case_of(of, c));
     }
-    whole.push_back({name, {.create_mask_fn = masks_of(rule)}, problem});
+    const std::vector<ParityRun> got = train_on_ranks(cases);
+    for (size_t i = 0; i < cases.size(); ++i) {
+      SCOPED_TRACE(cases[i].name);
+      const auto [place, is_new] = expected.try_emplace({chosen[i][0], chosen[i][2]});
+      if (is_new) {
+        place->second =
+            train_on_ranks({.create_mask_fn = cases[i].layout.create_mask_fn}, cases[i].problem);
+      }
+      expect_parity(got[i], place->second, of.dtype == at::kDouble ? kParityTolerance : 1e-5);
+    }
   }
-  const std::vector<ParityRun> expected = train_on_ranks(whole), got = train_on_ranks(shared);
-  const size_t cases_of_a_mask = shared.size() / whole.size();
-  for (size_t i = 0; i < shared.size(); ++i) {
-    SCOPED_TRACE(shared[i].name);
-    expect_parity(got[i], expected[i / cases_of_a_mask],
-                  problem.dtype == at::kDouble ? kParityTolerance : 1e-5);
-  }
 }
 
-TEST(ContextParityOfMasks, TwoRanksInFloat64) {
-  expect_every_mask_to_equal_one_rank(2, small_problem("eager", at::kDouble), Combinations::kAll);
-}
-
-TEST(ContextParityOfMasks, FourRanksInFloat64) {
-  expect_every_mask_to_equal_one_rank(4, small_problem("eager", at::kDouble), Combinations::kPairs);
-}
-
-TEST(ContextParityOfMasks, TwoRanksWithFlexInFloat32) {
-  expect_every_mask_to_equal_one_rank(2, small_problem("flex", at::kFloat), Combinations::kPairs);
-}
-
-TEST(ContextParityOfMasks, TwoRanksWithSdpaInFloat32) {
-  expect_every_mask_to_equal_one_rank(2, small_problem("sdpa", at::kFloat), Combinations::kPairs);
-}
+TEST(ContextParityOfMasks, InFloat64) { expect_to_equal_one_rank(kInFloat64, kInFloat64.few()); }
+TEST(ContextParityOfMasks, InFloat32) { expect_to_equal_one_rank(kInFloat32, kInFloat32.few()); }
 
 // A problem whose documents two ranks can share evenly. Rows differ, so that each microbatch of one
 // row has a plan and tiles of its own, of 2, 4, 1 and 2 tokens.
@@ -209,25 +257,13 @@ TEST(DocumentBalancer, OtherDocumentsAreRefused) {
                "expected a multiple of 4 (2 x 2 ranks)");
 }
 
-// The combinations that the tests above leave out. `ctest -L soak` runs them.
-class SoakContextParityOfMasks : public ::testing::TestWithParam<int64_t> {};
-
-TEST_P(SoakContextParityOfMasks, InFloat64) {
-  expect_every_mask_to_equal_one_rank(GetParam(), small_problem("eager", at::kDouble),
-                                      Combinations::kAll);
+// The products whose pairs the tests above cover. `ctest -L soak` runs them.
+TEST(SoakContextParityOfMasks, InFloat64) {
+  expect_to_equal_one_rank(kInFloat64, kInFloat64.all());
 }
-
-TEST_P(SoakContextParityOfMasks, WithFlexInFloat32) {
-  expect_every_mask_to_equal_one_rank(GetParam(), small_problem("flex", at::kFloat),
-                                      Combinations::kAll);
+TEST(SoakContextParityOfMasks, InFloat32) {
+  expect_to_equal_one_rank(kInFloat32, kInFloat32.all());
 }
-
-TEST_P(SoakContextParityOfMasks, WithSdpaInFloat32) {
-  expect_every_mask_to_equal_one_rank(GetParam(), small_problem("sdpa", at::kFloat),
-                                      Combinations::kAll);
-}
-
-INSTANTIATE_TEST_SUITE_P(Ranks, SoakContextParityOfMasks, ::testing::Values(2, 4));
 
 }  // namespace
 }  // namespace tessera::testing

@@ -161,6 +161,22 @@ void expect_close(const Tensors& got, const Tensors& expected, double tolerance,
 
 }  // namespace
 
+Combination values_of(const ParityLayout& layout) {
+  return {layout.num_ranks,
+          layout.dims.dp_replicate,
+          layout.dims.cp,
+          layout.dims.tp,
+          layout.dims.pp,
+          layout.num_microbatches,
+          layout.sequence_parallel,
+          layout.recompute_every,
+          layout.reshard_after_forward,
+          static_cast<int64_t>(std::hash<std::string>()(layout.schedule)),
+          layout.pipeline_microbatches,
+          static_cast<int64_t>(layout.balancer),
+          static_cast<int64_t>(layout.method)};
+}
+
 Batch parity_rows(const ParityProblem& problem, int64_t first, int64_t num_rows) {
   const int64_t window = problem.seq_len + 1;
   std::vector<std::vector<int64_t>> documents;

@@ -21,6 +21,7 @@
 #include "parallel/context/plan/load_balance.h"
 #include "parallel/context/plan/shard_masks.h"
 #include "parallel/pipeline/schedules/schedule.h"
+#include "tests/support/pairwise.h"
 #include "tests/support/small_models.h"
 
 namespace tessera::testing {
@@ -69,6 +70,9 @@ struct ParityLayout {
 
   CreateMaskFn create_mask_fn = create_block_mask;
 };
+
+// The layout as values, for covers of pairs.
+Combination values_of(const ParityLayout& layout);
 
 // The results of a run; the vectors are by step.
 struct ParityRun {

@@ -2,6 +2,8 @@
 // weight.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "tests/parity/parity.h"
 
 namespace tessera::testing {
@@ -14,19 +16,29 @@ struct DataCase {
   ParityLayout layout;
 };
 
-void PrintTo(const DataCase& c, std::ostream* out) { *out << c.name; }
+// float32 with the flex kernels is what users run.
+enum class DataModel { kUntied, kTied, kTiedFlexInFloat32 };
+constexpr DataModel kDataModels[] = {DataModel::kUntied, DataModel::kTied,
+                                     DataModel::kTiedFlexInFloat32};
+constexpr const char* kDataModelNames[] = {"untied", "tied", "flex_float32"};
 
-ParityProblem problem_of(bool tied) {
+ParityProblem problem_of(DataModel model) {
   ParityProblem problem{.model = parity_llama()};
-  problem.model.tied_embeddings = tied;
+  problem.model.tied_embeddings = model != DataModel::kUntied;
+  if (model == DataModel::kTiedFlexInFloat32) {
+    problem.dtype = at::kFloat;
+    problem.attention = "flex";
+    problem.lr = 1e-3;
+  }
   return problem;
 }
 
 // The run of one rank, made once for each problem.
-const ParityRun& one_rank(bool tied) {
-  static const ParityRun untied_run = train_on_ranks({}, problem_of(false));
-  static const ParityRun tied_run = train_on_ranks({}, problem_of(true));
-  return tied ? tied_run : untied_run;
+const ParityRun& one_rank(DataModel model) {
+  static std::map<DataModel, ParityRun> runs;
+  const auto [place, is_new] = runs.try_emplace(model);
+  if (is_new) place->second = train_on_ranks({}, problem_of(model));
+  return place->second;
 }
 
 const DataCase kDataCases[] = {
@@ -47,40 +59,56 @@ const DataCase kDataCases[] = {
     {"hsdp_tp2", {.dims = {.dp_replicate = 2, .tp = 2}, .num_ranks = 8, .recompute_every = 1}},
 };
 
-class Parity : public ::testing::TestWithParam<std::tuple<DataCase, bool>> {};
+struct DataRun {
+  DataCase layout;
+  DataModel model;
+};
+
+void PrintTo(const DataRun& run, std::ostream* out) { *out << run.layout.name; }
+
+std::vector<DataRun> all_data_runs() {
+  std::vector<DataRun> all;
+  for (const DataCase& layout : kDataCases) {
+    for (const DataModel model : kDataModels) all.push_back({layout, model});
+  }
+  return all;
+}
+
+std::vector<DataRun> few_data_runs() {
+  return pairwise(
+      all_data_runs(),
+      [](const DataRun& run) {
+        Combination values = values_of(run.layout.layout);
+        values.push_back(static_cast<int64_t>(run.model));
+        return values;
+      },
+      [](const DataRun& run) { return run.layout.name; });
+}
+
+std::string name_of_data_run(const ::testing::TestParamInfo<DataRun>& info) {
+  return std::string(info.param.layout.name) + "_" +
+         kDataModelNames[static_cast<size_t>(info.param.model)];
+}
+
+class Parity : public ::testing::TestWithParam<DataRun> {};
 
 TEST_P(Parity, EqualsOneRank) {
-  const auto& [c, tied] = GetParam();
-  expect_parity(train_on_ranks(c.layout, problem_of(tied)), one_rank(tied), kParityTolerance);
+  const auto& [c, model] = GetParam();
+  const bool is_float = model == DataModel::kTiedFlexInFloat32;
+  expect_parity(train_on_ranks(c.layout, problem_of(model)), one_rank(model),
+                is_float ? kFloatTolerance : kParityTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, Parity,
-                         ::testing::Combine(::testing::ValuesIn(kDataCases), ::testing::Bool()),
-                         [](const auto& info) {
-                           return std::string(std::get<0>(info.param).name) +
-                                  (std::get<1>(info.param) ? "_tied" : "");
-                         });
-
-// The tests run what users run: float32 and the flex kernels.
-class ParityFloat : public ::testing::TestWithParam<DataCase> {};
-
-TEST_P(ParityFloat, FlexEqualsOneRank) {
-  ParityProblem problem = problem_of(true);
-  problem.dtype = at::kFloat;
-  problem.attention = "flex";
-  problem.lr = 1e-3;
-  static const ParityRun expected = train_on_ranks({}, problem);
-  expect_parity(train_on_ranks(GetParam().layout, problem), expected, kFloatTolerance);
-}
-
-INSTANTIATE_TEST_SUITE_P(Layouts, ParityFloat, ::testing::ValuesIn(kDataCases),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Layouts, Parity, ::testing::ValuesIn(few_data_runs()), name_of_data_run);
+INSTANTIATE_TEST_SUITE_P(SoakLayouts, Parity, ::testing::ValuesIn(all_data_runs()),
+                         name_of_data_run);
 
 // The worst of the ranks' mean losses is not the mean, and is the same for all.
 TEST(ParityMetrics, MaxLossIsOfTheWorstRank) {
-  const ParityRun run = train_on_ranks({.num_ranks = 4}, problem_of(false));
+  const ParityRun run = train_on_ranks({.num_ranks = 4}, problem_of(DataModel::kUntied));
   for (size_t i = 0; i < run.losses.size(); ++i) EXPECT_GT(run.max_losses[i], run.losses[i]);
-  EXPECT_EQ(one_rank(false).max_losses, one_rank(false).losses);
+  const ParityRun& one = one_rank(DataModel::kUntied);
+  EXPECT_EQ(one.max_losses, one.losses);
 }
 
 }  // namespace
