@@ -7,12 +7,12 @@
 //     registries.attention.add({.name = "mine", .function = my_attention});
 //   }
 //
-// The library links LibTorch and the target Tessera::extension, which is headers only: functions of
-// ours come from the program that loads it, so types, vtables and registries are one and the same
-// on both sides. C++ has no stable ABI, so library and program must be built from the same headers
-// with the same compiler family and LibTorch; the program compares `extension_abi` before anything
-// else and refuses a library that differs with c10::Error (trainer/support/extensions.h). An
-// exception of the library's function becomes a c10::Error that names the library.
+// The library links LibTorch and the target Tessera::extension, which is headers only: Tessera's
+// functions come from the program that loads it, so types, vtables and registries are one and the
+// same on both sides. C++ has no stable ABI, so library and program must be built from the same
+// headers with the same compiler family and LibTorch; the program compares `extension_abi` before
+// anything else and refuses a library that differs with c10::Error (trainer/support/extensions.h).
+// An exception of the library's function becomes a c10::Error that names the library.
 #pragma once
 
 #include <torch/headeronly/version.h>

@@ -93,11 +93,11 @@ class Model {
   virtual at::Tensor trunk(const at::Tensor& input, const AttentionMasks& masks,
                            const ForwardInputs& inputs) = 0;
 
-  // Where extras are read. The stage with the encoder reads them, and only that stage gets them in
-  // its forward; the trainer refuses a batch with extras where no stage reads them. Under sequence
-  // parallelism embeddings are cut by tokens and feature_of_token_BT is not: a model that reads
-  // extras cuts it. Ranks of FSDP must run the same blocks: an encoder runs for every batch, whose
-  // slots may all be padding.
+  // Tells where extras are read. The stage with the encoder reads them, and only that stage gets
+  // them in its forward; the trainer refuses a batch with extras where no stage reads them. Under
+  // sequence parallelism embeddings are cut by tokens and feature_of_token_BT is not: a model that
+  // reads extras cuts it. Ranks of FSDP must run the same blocks: an encoder runs for every batch,
+  // whose slots may all be padding.
   virtual ExtrasReader extras_reader() const { return ExtrasReader::kNone; }
 
   // Logits [B, T, V] of hidden states [B, T, D]. head, with_head and head_weight throw c10::Error
@@ -108,8 +108,8 @@ class Model {
   // weight, and returns its result: for losses that never hold the whole logits. See HeadFn.
   virtual at::Tensor with_head(const at::Tensor& hidden_BTD, const HeadFn& function) = 0;
 
-  // The head's weight [V, D], or this rank's rows of it: the slot's own tensor, which shares
-  // storage and gradient with it. Where FSDP shards the weight, it is whole only inside with_head.
+  // The head's weight [V, D], or this rank's rows of it: the slot's own tensor, so its
+  // gradient is the slot's. Where FSDP shards the weight, it is whole only inside with_head.
   virtual at::Tensor head_weight() const = 0;
 
   virtual int64_t vocab_size() const = 0;  // of the whole model

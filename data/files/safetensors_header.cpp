@@ -218,7 +218,7 @@ void check_num_bytes(const SafetensorsEntry& entry, const std::string& path) {
               c10::IntArrayRef(entry.sizes), " of ", entry.dtype->name, " takes ", *expected);
 }
 
-// In the order of their offsets, the tensors cover the data exactly.
+// Checks that the tensors, in the order of their offsets, cover the data exactly.
 void check_layout(const SafetensorsHeader& header, uint64_t num_data_bytes,
                   const std::string& path) {
   std::vector<const SafetensorsEntry*> by_offset;

@@ -26,7 +26,7 @@ std::string joined(const std::vector<std::string_view>& suffixes) {
 }
 
 // The status of `path`, links followed; no value when nothing stands there. Any other failure is
-// thrown for the user to know.
+// thrown, for the user to know.
 std::optional<struct stat> look_up(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0) return status;

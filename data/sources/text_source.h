@@ -39,7 +39,7 @@ class TextSource {
   // naming the file (and line) that cannot be read.
   virtual std::string text(int64_t index) const = 0;
 
-  // Where document `index` stands, for messages: a path, or path:line.
+  // The place of document `index`, for messages: a path, or path:line.
   virtual std::string location(int64_t index) const = 0;
 
   // text(index) with ill-formed UTF-8 repaired, or refused with a c10::Error that names location

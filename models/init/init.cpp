@@ -43,7 +43,7 @@ class Runs {
 
   int64_t run_length() const { return run_; }
 
-  // Where element i of the rectangle stands in the whole parameter.
+  // The index of element i of the rectangle in the whole parameter.
   int64_t global_index(int64_t i) const {
     int64_t index = 0;
     for (size_t d = sizes_.size(); d-- > 0;) {

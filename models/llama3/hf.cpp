@@ -253,7 +253,7 @@ void check_same_tensors(const Llama3Config& config, const std::vector<NamedShard
   mismatches.check(folder);
 }
 
-// Reads this rank's part of a parameter, in our layout.
+// Reads this rank's part of a parameter, in Tessera's layout.
 at::Tensor read_part(const Llama3Config& config, const NamedShard& part,
                      const SafetensorsFolder& files) {
   const std::string name = hf_llama3_name(part.name);

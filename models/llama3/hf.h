@@ -10,7 +10,7 @@
 //   load_hf_llama3(model.config(), parameters.named(parameters.masters()), folder);
 //   parameters.refresh();
 //
-// "Our" names and layout are those of models/llama3/llama3.h, which are TorchTitan's.
+// Tessera's names and layout are those of models/llama3/llama3.h, which are TorchTitan's.
 #pragma once
 
 #include <string>
@@ -36,7 +36,8 @@ Llama3Config read_hf_llama3_config(const std::string& folder);
 // differs is refused. Overloads for other holders of parameters have the same rules.
 void load_hf_llama3(Llama3& model, const std::string& folder);
 
-// Copies into tensors by our names, e.g. the float32 masters of a model that computes in bfloat16.
+// Copies into tensors by Tessera's names, e.g. the float32 masters of a model that computes in
+// bfloat16.
 void load_hf_llama3(const Llama3Config& config, const NamedTensors& parameters,
                     const std::string& folder);
 
@@ -46,19 +47,19 @@ void load_hf_llama3(const Llama3Config& config, const NamedTensors& parameters,
 void load_hf_llama3(const Llama3Config& config, const std::vector<NamedShard>& parts,
                     const std::string& folder);
 
-// Hugging Face's name of the parameter `name`, which is one of ours without suffix or prefix:
+// Hugging Face's name of the parameter `name`, which is Tessera's name without suffix or prefix:
 // "layers.0.attention.wq.weight" -> "model.layers.0.self_attn.q_proj.weight". Throws c10::Error for
 // a name that Llama 3 does not have.
 std::string hf_llama3_name(const std::string& name);
 
-// A whole gradient or weight of ours in Hugging Face's layout, for comparisons and export. A copy
-// for wq and wk, else the tensor itself. Throws c10::Error when wq or wk does not have
-// heads * head_dim rows.
+// A whole gradient or weight of Tessera's in Hugging Face's layout, for comparisons and export. A
+// copy for wq and wk, else the tensor itself. Throws c10::Error when wq or wk does not
+// have heads * head_dim rows.
 at::Tensor to_hf_llama3_layout(const Llama3Config& config, const std::string& name,
                                const at::Tensor& tensor);
 
-// The inverse of to_hf_llama3_layout, for a tensor read from a Hugging Face file. `name` is ours in
-// both functions, and the errors are the same.
+// The inverse of to_hf_llama3_layout, for a tensor read from a Hugging Face file. `name` is
+// Tessera's in both functions, and the errors are the same.
 at::Tensor from_hf_llama3_layout(const Llama3Config& config, const std::string& name,
                                  const at::Tensor& tensor);
 

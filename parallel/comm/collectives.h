@@ -26,8 +26,9 @@ namespace tessera {
 // Joins equal parts along `dim`, in rank order: [.., n, ..] -> [.., size * n, ..].
 at::Tensor gather_dim(const at::Tensor& part, int64_t dim, const ProcessGroup& group);
 
-// Sums over the ranks and keeps part rank() of the sum along `dim`: [.., size * n, ..] ->
-// [.., n, ..]. Throws c10::Error when the size of `dim` does not divide by the ranks.
+// Sums over the ranks and keeps part rank() of the sum along `dim`:
+// [.., size * n, ..] -> [.., n, ..]. Throws c10::Error when the size of `dim` does not divide by
+// the ranks.
 at::Tensor scatter_sum(const at::Tensor& whole, int64_t dim, const ProcessGroup& group);
 
 // The sum over the ranks, which do the same with it afterwards; the gradient passes unchanged.

@@ -6,7 +6,7 @@
 //
 //   ProcessGroup group = world.group("tp", {0, 1});
 //   group.all_reduce(sum).wait();
-//   PendingWork gather = group.all_gather({whole}, {part});   // runs while we compute
+//   PendingWork gather = group.all_gather({whole}, {part});   // runs beside computation
 //   ...
 //   gather.wait();
 //
@@ -98,7 +98,7 @@ class ProcessGroup {
                          const std::vector<at::Tensor>& inputs) const;
 
   // outputs[i] += (this rank's part of) the sum of all ranks' inputs[i], which has size() times as
-  // many elements. Added in wait(), in rank order where the backend leaves the order to us (Gloo).
+  // many elements. Added in wait(), in rank order where the backend leaves the order open (Gloo).
   PendingWork reduce_scatter_add(const std::vector<at::Tensor>& outputs,
                                  const std::vector<at::Tensor>& inputs) const;
 

@@ -100,7 +100,7 @@ struct TransientBytes {
 
 class ShardedParameters {
  public:
-  // Re-points the blocks' slots (on the meta device until now) and sets the blocks' callbacks,
+  // Re-points the blocks' slots (usually on the meta device before) and sets the blocks' callbacks,
   // which must be empty but for `observe`. Values are undefined until masters() are filled and
   // refresh() is called. The blocks must outlive the object. Throws c10::Error for slots without
   // tensor, names or addresses that occur twice, and dtypes that cannot have gradients.

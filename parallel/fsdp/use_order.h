@@ -26,7 +26,7 @@ constexpr int64_t units_ahead(Pass pass) { return pass == Pass::kForward ? 2 : 1
 
 class UseOrder {
  public:
-  // Notes that `unit` is used now and returns the units that followed it last time, the next one
+  // Notes that `unit` is in use and returns the units that followed it last time, the next one
   // first, at most `num_ahead`.
   std::vector<int64_t> use(Pass pass, int64_t unit, int64_t num_ahead);
 

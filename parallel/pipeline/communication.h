@@ -27,8 +27,8 @@ namespace tessera::pipeline {
 struct ExecutionPlan {
   StagePlacement placement = {};
   int64_t num_microbatches = 0;
-  // By rank: computation, sends and receives, and one kReduceGradients per stage after its last B
-  // or W. Sends come right after the action, or the overlapped pair, that makes the value.
+  // The actions by rank: computation, sends, receives, one kReduceGradients per stage after its
+  // last B or W. Sends come right after the action, or the overlapped pair, that makes the value.
   std::vector<std::vector<Action>> ranks = {};
 };
 

@@ -26,7 +26,8 @@ struct PipelineOptions {
   int64_t num_microbatches = 1;      // see microbatches.h
   std::string schedule = "1F1B";     // pipeline_parallel_schedule
   std::optional<Schedule> own = {};  // instead: of pipeline_parallel_schedule_csv
-  // Where the model is cut; without either, evenly into as many stages as the schedule has.
+  // layers_per_stage or modules say where the model is cut; without either it is cut evenly into as
+  // many stages as the schedule has.
   std::optional<int64_t> layers_per_stage = {};                       // pipeline_parallel_...
   std::optional<std::vector<std::vector<std::string>>> modules = {};  // module_fqns_per_model_part
   int64_t first_stage_less_layers = 1;                                // pipeline_parallel_...

@@ -1,4 +1,4 @@
-// Which modules of a model each pipeline stage holds.
+// StageModules: which modules of a model each pipeline stage holds.
 //
 //   split_evenly({.num_stages = 4, .num_layers = 6})
 //     {embedding, layer 0}  {layers 1, 2}  {layers 3, 4}  {layer 5, head}

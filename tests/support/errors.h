@@ -1,5 +1,7 @@
-// EXPECT_ERROR(statement, "part", "part"...): the statement throws, and the message (without
-// backtrace) has every part.
+// EXPECT_ERROR(statement, "part", "part"...) expects that the statement throws, and that the
+// message (without backtrace) has every part. It fails the test without ending it.
+//
+//   EXPECT_ERROR(read_file(missing), missing, "No such file or directory");
 #pragma once
 
 #include <c10/util/Exception.h>
@@ -11,6 +13,8 @@
 
 namespace tessera::testing {
 
+// The message of the exception that the statement throws, without backtrace; "" when it throws
+// none.
 template <typename F>
 std::string message_of(F&& statement) {
   try {

@@ -1,4 +1,4 @@
-// Reading whole files in tests.
+// Reading whole files in tests, without the code under test.
 #pragma once
 
 #include <filesystem>
@@ -8,6 +8,7 @@
 
 namespace tessera::testing {
 
+// The content of a file; "" when it cannot be read.
 inline std::string content_of(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
   std::ostringstream content;

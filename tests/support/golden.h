@@ -6,7 +6,7 @@
 
 namespace tessera::testing {
 
-// tests/golden/<name>; see tests/golden/README.md for how each file was made.
+// The path tests/golden/<name>; see tests/golden/README.md for how each file was made.
 inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / name;
 }

@@ -1,5 +1,11 @@
 // Reads golden files: cases from JSON, tensors from safetensors (8 bytes of header length, JSON
-// header, data). A few lines of its own, so that tests of low-level folders need no library for it.
+// header, data). The reader is written here, so that tests of low-level folders need no library for
+// it.
+//
+//   const GoldenTensors tensors(golden("attention/attention.safetensors"));
+//   const at::Tensor tensor = tensors.get(name);
+//
+// Throws c10::Error for a file that cannot be read and a tensor that is not there.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -37,7 +43,7 @@ class GoldenTensors {
 
   bool has(const std::string& name) const { return header_.contains(name); }
 
-  // A copy, on the CPU.
+  // A copy of the tensor, on the CPU.
   at::Tensor get(const std::string& name) const {
     TORCH_CHECK(has(name), "golden file has no tensor ", name);
     const nlohmann::json& entry = header_[name];
@@ -50,7 +56,7 @@ class GoldenTensors {
     return tensor;
   }
 
-  // Packed bits (bit i & 7 of byte i >> 3) as a bool tensor.
+  // Packed bits (element i is bit i & 7 of byte i >> 3) as a bool tensor of this shape.
   at::Tensor bits(const std::string& name, const std::vector<int64_t>& shape) const {
     const at::Tensor packed = get(name);
     const at::Tensor unpacked = at::empty(shape, at::kBool);

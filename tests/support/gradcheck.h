@@ -1,9 +1,9 @@
-// expect_gradients(f, inputs): autograd's gradients of the scalar f(inputs) are those of central
-// differences.
+// expect_gradients(f, inputs) expects that autograd's gradients of the scalar f(inputs) are those
+// of central differences, to `tolerance` in each element.
 //
-// Inputs are float64 leaves with requires_grad. With step h the difference quotient is off by about
-// h^2 |f'''| / 6 and eps |f| / h; h = 1e-5 makes both about 1e-10 for functions and derivatives of
-// order 1 to 10.
+// Inputs are contiguous float64 leaves with requires_grad. With step h the difference quotient is
+// off by about h^2 |f'''| / 6 and eps |f| / h; h = 1e-5 makes both about 1e-10 for functions and
+// derivatives of order 1 to 10.
 #pragma once
 
 #include <ATen/core/Tensor.h>

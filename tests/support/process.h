@@ -23,14 +23,18 @@
 
 namespace tessera::testing {
 
+// The end of a process.
 struct ProcessResult {
   int status = 0;      // exit status, or 128 + signal
   std::string output;  // stdout and stderr together
 };
 
+// A process that runs from construction on. The destructor kills it if nobody waited for it.
 class ChildProcess {
  public:
-  // arguments[0] is the program. environment: NAME=value pairs on top of ours.
+  // arguments[0] is the path of the program; `environment` has NAME=value pairs on top of the
+  // test's own. Exit status 126 means that the working directory, 127 that the program does not
+  // exist.
   explicit ChildProcess(const std::vector<std::string>& arguments,
                         const std::vector<std::string>& environment = {},
                         const std::string& working_directory = ".") {
@@ -50,6 +54,7 @@ class ChildProcess {
   pid_t pid() const { return pid_; }  // until wait()
   void signal(int number) const { kill(pid_, number); }
 
+  // Waits for the end of the process; to be called once.
   ProcessResult wait() {
     int status = 0;
     waitpid(pid_, &status, 0);
@@ -89,6 +94,7 @@ class ChildProcess {
   pid_t pid_ = -1;
 };
 
+// Runs a process to its end.
 inline ProcessResult run_process(const std::vector<std::string>& arguments,
                                  const std::vector<std::string>& environment = {},
                                  const std::string& working_directory = ".") {

@@ -15,9 +15,9 @@
 
 namespace tessera::testing {
 
-// Calls body once per rank, each on a thread of its own with one compute thread, and rethrows the
-// exception of the rank that failed first. A rank that fails drops its connections, so that the
-// others fail at once instead of waiting.
+// Calls body once per rank, each on a thread of its own with one compute thread, and returns when
+// all have returned. Rethrows the exception of the rank that failed first. A rank that fails drops
+// its connections, so that the others fail at once instead of waiting.
 inline void run_ranks(int64_t size, const std::function<void(const World&)>& body) {
   std::vector<World> worlds = World::in_one_process(size);
   std::exception_ptr first_failure;

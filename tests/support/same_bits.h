@@ -7,7 +7,7 @@
 
 namespace tessera::testing {
 
-// Equal dtype, shape and bytes, of CPU tensors.
+// Whether two CPU tensors have equal dtype, shape and bytes; strides may differ.
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
          (a.nbytes() == 0 || std::memcmp(a.contiguous().const_data_ptr(),

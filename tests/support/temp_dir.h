@@ -1,4 +1,7 @@
-// A folder of its own for a test, removed at the end.
+// TempDir: a folder of its own for a test, below the system's folder for temporary files.
+//
+//   const TempDir dir;
+//   const std::string path = dir.write("texts/a.txt", "content");
 #pragma once
 
 #include <unistd.h>
@@ -11,6 +14,7 @@
 
 namespace tessera::testing {
 
+// Makes the folder, and removes it with all content at the end of its life.
 class TempDir {
  public:
   TempDir() {

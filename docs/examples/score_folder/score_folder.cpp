@@ -1,4 +1,5 @@
-// Scores tokens with the Llama of a Hugging Face folder: the loss of each token, given those before.
+// Scores tokens with the Llama of a Hugging Face folder: the loss of each token, given those
+// before.
 //
 //   score_folder <folder> <token id> <token id> ...
 #include <ATen/core/grad_mode.h>

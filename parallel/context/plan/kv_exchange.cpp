@@ -17,7 +17,7 @@ int64_t count(const BlockLists& lists) {
   return sum;
 }
 
-// Those of `blocks` that `owner` holds, in their order.
+// The members of `blocks` that `owner` holds, in their order.
 std::vector<int64_t> held_by(const ShardPlan& plan, int64_t owner,
                              const std::vector<int64_t>& blocks) {
   std::vector<int64_t> held;

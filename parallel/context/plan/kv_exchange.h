@@ -1,4 +1,4 @@
-// Which blocks of keys and values travel between the ranks of a context-parallel group.
+// KvExchange: which blocks of keys and values travel between the ranks of a context-parallel group.
 //
 // Keys lie where the plan puts their tokens. A rank's rows touch some blocks of keys; those that
 // another rank holds must be fetched, and their gradients returned by the same lists the other way

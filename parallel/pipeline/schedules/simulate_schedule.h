@@ -19,7 +19,8 @@ struct ActionCosts {
   double backward = 2;
   double backward_input = 1;
   double backward_weight = 1;
-  // From the end of an action to the start of its successor on another rank; keeps neither busy.
+  // The time from the end of an action to the start of its successor on another rank, which keeps
+  // neither busy.
   double transfer = 0;
   std::optional<double> overlapped = {};   // F and B interleaved; without one, their sum
   std::vector<double> stage_factors = {};  // times the costs of each stage; empty: 1

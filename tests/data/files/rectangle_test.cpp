@@ -56,7 +56,7 @@ TEST(Tiles, TilingsAreExact) {
                "x: no part holds offset [2, 0] shape [1, 2]", "[4, 2]");
   EXPECT_ERROR(check_tiling("x", {4, 2}, {{{0, 0}, {3, 2}}, {{2, 0}, {2, 2}}}),
                "x: parts overlap at offset [2, 0] shape [1, 2]");
-  // As many elements as the tensor has, but not each once.
+  // The tiles have as many elements as the tensor, but not each element once.
   EXPECT_ERROR(check_tiling("x", {4}, {{{0}, {2}}, {{1}, {2}}}), "overlap at offset [1] shape [1]");
   EXPECT_ERROR(check_tiling("x", {4}, {{{3}, {2}}}), "offset [3] shape [2]", "inside", "[4]");
   EXPECT_ERROR(check_tiling("x", {4}, {{{-1}, {2}}}), "inside");

@@ -172,11 +172,11 @@ TEST_F(Malformed, NotAFile) {
   EXPECT_ERROR(SafetensorsFile{dir_.path().string()}, dir_.path().string(), "not a regular file");
 }
 
-// Whatever the bytes are: an error with the path, or tensors that lie within them. The parser sees
-// a buffer of exactly their size, so that the sanitizer build reports any stray read.
+// Any bytes give an error with the path, or tensors that lie within them. The parser sees a buffer
+// of exactly their size, so that the sanitizer build reports any stray read.
 class AnyBytes : public Malformed {
  protected:
-  // True when they are a valid file.
+  // Returns whether the bytes are a valid file.
   bool try_bytes(const std::string& bytes) {
     const std::vector<char> exact(bytes.begin(), bytes.end());
     try {

@@ -1,4 +1,4 @@
-// What the loader does with sources, states and requests that are wrong.
+// The errors of the loader for sources, states and requests that are wrong.
 #include <gtest/gtest.h>
 
 #include <filesystem>

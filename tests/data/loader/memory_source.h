@@ -1,4 +1,4 @@
-// Documents in memory, for tests of the loader: counts what is read.
+// MemorySource: documents in memory, for tests of the loader. It notes which documents are read.
 #pragma once
 
 #include <c10/util/Exception.h>
@@ -16,7 +16,7 @@ class MemorySource final : public TextSource {
  public:
   using Log = std::vector<int64_t>;
 
-  // Each read appends its index to `log`, when one is given.
+  // Each call of text() or read() appends its index to `log`, when one is given.
   explicit MemorySource(std::vector<std::string> texts, std::shared_ptr<Log> log = nullptr)
       : texts_(std::move(texts)), log_(std::move(log)) {}
 

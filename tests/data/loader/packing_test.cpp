@@ -149,7 +149,7 @@ TEST(Packing, AgreesWithTheSlowRule) {
   EXPECT_GT(num_rows, 10000);
 }
 
-// What masks, RoPE and loss rely on, for whatever the packer makes.
+// The invariants on which masks, RoPE and loss rely hold for every batch that the packer makes.
 TEST(Packing, Invariants) {
   for (uint64_t seed = 0; seed < 500; ++seed) {
     std::mt19937_64 random(seed);

@@ -10,7 +10,7 @@ namespace {
 
 using Order = std::vector<int64_t>;
 
-// From an independent implementation: tests/golden/data/README.md.
+// The golden orders come from an independent implementation: tests/golden/data/README.md.
 TEST(Shuffle, GoldenOrders) {
   EXPECT_EQ(shuffled_order(12, 0, 0), (Order{9, 6, 5, 7, 1, 0, 3, 8, 11, 10, 2, 4}));
   EXPECT_EQ(shuffled_order(12, 0, 1), (Order{8, 7, 9, 11, 1, 10, 6, 3, 5, 4, 2, 0}));

@@ -1,5 +1,5 @@
-// Permission tests mean nothing to root: while this object lives, the process acts as `nobody` if
-// it is root.
+// Unprivileged: while such an object lives, the process acts as `nobody` if it is root, because
+// permission tests mean nothing to root.
 #pragma once
 
 #include <unistd.h>

@@ -27,7 +27,7 @@ Tensor whole(at::IntArrayRef shape, const InitSpec& init, uint64_t seed, const s
   return parameter;
 }
 
-// These bits never change: a run of last year starts from the same weights.
+// The golden bits never change: a run with the seed of an old one starts from the same weights.
 TEST(Init, GoldenValues) {
   const Tensor normal = whole({4}, kNormal, 42, "tok_embeddings.weight");
   const Tensor cut = whole({4}, kCut, 42, "output.weight");

@@ -19,7 +19,8 @@ inline nlohmann::json read_json(const std::filesystem::path& path) {
   return nlohmann::json::parse(std::ifstream(path));
 }
 
-// A copy of a golden folder (links to its weights) with another config.json.
+// Makes `dir` a copy of the golden folder models/<model> (links to its weights) with another
+// config.json, whose content is `config`.
 inline void make_folder(const TempDir& dir, const std::string& model, const std::string& config) {
   dir.write("config.json", config);
   for (const auto& entry : std::filesystem::directory_iterator(golden("models/" + model))) {
@@ -28,6 +29,7 @@ inline void make_folder(const TempDir& dir, const std::string& model, const std:
   }
 }
 
+// A model with storage of this dtype and without values; `backend` is an attention backend's name.
 inline std::unique_ptr<Llama3> materialised(const Llama3Config& config, const std::string& backend,
                                             at::ScalarType dtype) {
   const AttentionOp op = AttentionRegistry::with_builtins().make(backend);

@@ -15,7 +15,7 @@
 
 namespace tessera::testing {
 
-// Materialised and initialised from seed 1.
+// A model with these attention backends, materialised in `dtype` and initialised from seed 1.
 inline std::unique_ptr<Llama3> make_llama3(const Llama3Config& config, const std::string& attention,
                                            at::ScalarType dtype) {
   const AttentionRegistry registry = AttentionRegistry::with_builtins();
@@ -25,8 +25,8 @@ inline std::unique_ptr<Llama3> make_llama3(const Llama3Config& config, const std
   return model;
 }
 
-// Rows of documents with these lengths and random tokens; labels are the next tokens of the same
-// document.
+// A batch whose row b has documents of lengths[b], equally many tokens in all, with random tokens;
+// labels are the next tokens of the same document.
 inline Batch packed_batch(const std::vector<std::vector<int64_t>>& lengths, int64_t vocab_size,
                           uint32_t seed = 1) {
   std::mt19937 random(seed);
@@ -49,6 +49,7 @@ inline Batch packed_batch(const std::vector<std::vector<int64_t>>& lengths, int6
   return {shaped(tokens), shaped(labels), shaped(positions), shaped(documents)};
 }
 
+// The model's masks for a batch without extras, and the logits [B, T, V] with these masks.
 inline AttentionMasks masks_of(const Model& model, const Batch& batch) {
   return model.get_attention_masks(create_block_mask, batch, ByteTokenizer(), Extras());
 }

@@ -260,7 +260,7 @@ TEST(Llama3, SwitchingRefusesAnotherMaskForm) {
   EXPECT_EQ(model->attention_sites()[0].op->name(), "eager");
 }
 
-// From the forward to the function, also through recomputation.
+// Attention arguments go from the forward to the function, also through recomputation.
 TEST(Llama3, AttentionArgumentsReachTheFunction) {
   const Llama3Config config = scaled_rope_llama();
   const auto model = testing::make_llama3(config, "eager", at::kFloat);

@@ -136,7 +136,7 @@ std::string all_reduce_failure(const ProcessGroup& group) {
   return "no CommError";
 }
 
-// Without Gloo's advice.
+// The message of the error is without Gloo's advice.
 TEST(ProcessGroup, ALostPeerIsAnErrorThatNamesGroupAndOperation) {
   run_ranks(2, [](const World& world) {
     const ProcessGroup group = world.group("tp", {0, 1});

@@ -11,7 +11,7 @@ namespace {
 using testing::message_of;
 using testing::run_ranks;
 
-// Of rank r: r * 1000 letters, so rank 0's is empty.
+// The text of rank r: r * 1000 letters, so rank 0's text is empty.
 std::string text_of_rank(int64_t rank) {
   return std::string(static_cast<size_t>(rank) * 1000, static_cast<char>('a' + rank));
 }

@@ -92,7 +92,7 @@ TEST(World, APortInUseAndAMissingStoreAreNamed) {
       ::testing::HasSubstr("rank 1 cannot reach the store"));
 }
 
-// Without NCCL in this build, or without so many devices.
+// The error is that of a build without NCCL, or of a machine without so many devices.
 TEST(World, ACudaDeviceThatIsNotThereIsOneErrorOnEachRank) {
   const Port port(/*taken=*/false);
   const auto join = [&](int64_t rank) {

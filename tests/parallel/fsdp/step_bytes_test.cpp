@@ -1,4 +1,5 @@
-// By hand; that a real step does the same is checked in tests/trainer/estimate/estimate_test.cpp.
+// Expected numbers are counted by hand; tests/trainer/estimate/estimate_test.cpp checks that a real
+// step has the same.
 #include "parallel/fsdp/step_bytes.h"
 
 #include <gtest/gtest.h>

@@ -29,7 +29,7 @@ TEST(HeldBytes, WhatASplitBackwardPutsOffStaysUntilItsWeightGradients) {
   EXPECT_EQ(peak_held_bytes(schedule, 0, {{10, 7}}), 20);   // after 0F1
   EXPECT_EQ(peak_held_bytes(schedule, 0, {{10, 12}}), 24);  // after 0I1
   EXPECT_EQ(peak_held_bytes(schedule, 0, {{1, 0}}), 2);
-  // Counted as PyTorch's weights hold the whole microbatch until W: an upper limit.
+  // With {1, 1} a whole microbatch counts until W, as PyTorch's weights hold it: an upper limit.
   for (const char* name : {"InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV"}) {
     const Schedule split = make_schedule(name, kShape);
     const auto held = [&](const StageBytes& bytes) {

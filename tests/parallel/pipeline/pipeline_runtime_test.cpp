@@ -24,8 +24,8 @@ using at::Tensor;
 
 constexpr int64_t kRows = 3, kDim = 4;
 
-// Every rank makes the same one. Microbatches differ in input and in a "mask" of factors that each
-// stage applies and that has no gradient.
+// A training problem that every rank makes alike. Microbatches differ in input and in a "mask" of
+// factors that each stage applies and that has no gradient.
 struct Problem {
   Problem(int64_t num_stages, int64_t num_microbatches) {
     const at::Tensor seed = at::arange(1, 1 + kDim * kDim, at::kDouble).view({kDim, kDim});

@@ -112,7 +112,7 @@ TEST(WeightGradients, FrozenWeightsAreLeftAlone) {
   EXPECT_TRUE(x.grad().equal(at::full({4, 3}, 2.0)));
 }
 
-// What waits for W is the product's input and the gradient of its output, not the graph before it.
+// The product's input and the gradient of its output wait for W, not the graph before it.
 TEST(WeightGradients, KeepsNoGraphAlive) {
   const Tensor weight = at::ones({2, 3}).set_requires_grad(true);
   Tensor x = at::ones({4, 3}).set_requires_grad(true);

@@ -15,11 +15,12 @@ inline constexpr ContextMethod kContextMethods[] = {ContextMethod::kAllGather, C
                                                     ContextMethod::kAllToAll,
                                                     ContextMethod::kNeededKv};
 
-// Those that take any mask.
+// The balancers that take any mask.
 inline constexpr LoadBalancer kLoadBalancers[] = {
     LoadBalancer::kContiguous, LoadBalancer::kHeadTail, LoadBalancer::kRoundRobin,
     LoadBalancer::kMinHeap};
 
+// Names and rules for one row of num_tokens tokens, an even number of at least 18.
 inline std::vector<std::pair<std::string, MaskMod>> context_rules(int64_t num_tokens) {
   const at::Tensor ids_T = ids_of({5, 1, num_tokens / 2 - 7, 9, num_tokens / 2 - 8});  // ragged
   at::Tensor images_T = at::empty({num_tokens}, at::kLong).fill_(-1);

@@ -46,7 +46,7 @@ at::Tensor exchanged(const at::Tensor& x_BSKD, const ShardPlan& plan, int64_t ra
   return blocks_of(at::cat(at_hand, 1), exchange.places, plan.block_size());
 }
 
-// One rank's queries, step by step, without sinks.
+// The output of one rank's queries, computed step by step, without sinks.
 AttentionOutput attend_steps(const AttentionInputs& whole, const BlockMask& mine) {
   const ContextShard& shard = context_shard(mine);
   const at::Tensor q = shard_tokens(whole.q_BTHD, shard.plan(), shard.rank(), 1);
@@ -61,7 +61,7 @@ AttentionOutput attend_steps(const AttentionInputs& whole, const BlockMask& mine
   return sum;
 }
 
-// All ranks' heads for the whole sequence, joined.
+// The outputs of all ranks' heads for the whole sequence, joined.
 AttentionOutput attend_heads(const AttentionInputs& whole, const BlockMask& mask,
                              int64_t num_ranks) {
   const HeadExchange heads(whole.q_BTHD.size(2), whole.k_BSKD.size(2), num_ranks);
@@ -79,7 +79,7 @@ AttentionOutput attend_heads(const AttentionInputs& whole, const BlockMask& mask
   return {.out_BTHE = at::cat(outs, 2), .lse_BHT = at::cat(lses, 1)};
 }
 
-// What all ranks compute together, in the original order.
+// The output that all ranks compute together, in the original order.
 AttentionOutput attend_ranks(const AttentionInputs& whole, const BlockMask& mask,
                              const ShardPlan& plan, ContextMethod method) {
   if (method == ContextMethod::kAllToAll) {
@@ -165,7 +165,7 @@ TEST(ContextCases, Case15MergeOfEmptyParts) {
   expect_merge(part(1, 0), part(5, std::log(3.0)), 4, std::log(4.0));
   expect_merge(part(0, -kInfinity), part(5, 2), 5, 2);
   expect_merge(part(0, -kInfinity), part(0, -kInfinity), 0, -kInfinity);
-  // The same through a ring: document 2 begins on another rank than document 1.
+  // Rows without a key, through a ring: document 2 begins on another rank than document 1.
   AttentionInputs inputs = random_inputs({.q_len = 8, .kv_len = 8}, at::kDouble);
   const BlockMask mask = square_mask(document(ids_of({4, 4})) & ~causal(), 8, 2);
   expect_equal_to_one_rank(inputs, mask, ShardPlan(8, 2, {{0, 2}, {1, 3}}), ContextMethod::kRing);

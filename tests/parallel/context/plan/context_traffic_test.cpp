@@ -19,7 +19,7 @@ BlockMask packed_mask() {
   return square_mask(causal() & document(ids_of({7, 30, 3, 40, 16})), kRowTokens, kPlanBlock);
 }
 
-// What the sharded masks of all ranks carry.
+// The blocks that the sharded masks of all ranks send and receive.
 KvMoves moves_of_shards(const BlockMask& whole, const ShardPlan& plan, ContextMethod method) {
   KvMoves moves;
   for (int64_t rank = 0; rank < plan.num_ranks(); ++rank) {

@@ -70,7 +70,7 @@ TEST_F(SmallExchangeTest, BytesFollowTheSizes) {
             3 * 4 * 2 * 5 * 24 * 2);
 }
 
-// What the exchanges of all ranks must agree on, for any plan.
+// Checks the facts on which the exchanges of all ranks must agree, for any plan.
 void expect_consistent(const std::vector<KvExchange>& exchanges, const ShardPlan& plan) {
   const auto num_ranks = static_cast<int64_t>(exchanges.size());
   for (int64_t rank = 0; rank < num_ranks; ++rank) {

@@ -118,7 +118,7 @@ TEST(LoadBalanceTest, MinHeapIsEvenOnOtherMasks) {
   }
 }
 
-// Nothing fits evenly here; the plan is then no worse than the heap's.
+// No plan is even here; the plan is then no worse than the heap's.
 TEST(LoadBalanceTest, MinHeapTakesWhatItGets) {
   BlockWork work{.seq_len = 8, .block_size = 1, .costs = {100, 1, 1, 1, 1, 1, 1, 0}};
   work.reads.push_back({.of_block = std::vector<RangeSet>(8)});

@@ -1,4 +1,4 @@
-// What the tests of context parallelism share: packed documents and square masks.
+// Packed documents and square masks, for the tests of context parallelism.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +12,7 @@
 
 namespace tessera::testing {
 
-// Document ids of one row, [T].
+// The document ids of one row whose documents have these lengths: int64 [T], T their sum.
 inline at::Tensor ids_of(const std::vector<int64_t>& lengths) {
   int64_t num_tokens = 0;
   for (const int64_t length : lengths) num_tokens += length;
@@ -25,7 +25,8 @@ inline at::Tensor ids_of(const std::vector<int64_t>& lengths) {
   return ids_T;
 }
 
-// Documents of a row as a packer makes them: many short ones, a few long ones.
+// The lengths of a row's documents as a packer makes them, num_tokens in all: many short ones, a
+// few long ones.
 inline std::vector<int64_t> packed_lengths(uint32_t seed, int64_t num_tokens) {
   std::mt19937 random(seed);
   std::lognormal_distribution<double> length(5.5, 1.4);
@@ -37,6 +38,7 @@ inline std::vector<int64_t> packed_lengths(uint32_t seed, int64_t num_tokens) {
   return lengths;
 }
 
+// The mask of a rule over seq_len queries and keys, in tiles of block x block.
 inline BlockMask square_mask(const MaskMod& rule, int64_t seq_len, int64_t block,
                              int64_t batch = 1) {
   return create_block_mask(

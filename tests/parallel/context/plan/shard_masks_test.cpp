@@ -183,7 +183,7 @@ TEST(ShardMasksTest, EveryMaskOfAModelIsShardedByOnePlan) {
   EXPECT_FALSE(mine.at("global") == shard(masks.at("global"), plan, 1, ContextMethod::kAllGather));
 }
 
-// By what the mask says, not by its length: that is the rows' here.
+// A mask stays whole because of its shape's `sequence`, not of its length, which is the rows' here.
 TEST(ShardMasksTest, MasksOfAModelsOwnSequenceStayWhole) {
   const MaskShape shape{.q_len = 32, .kv_len = 32, .block = {4, 4}, .sequence = MaskSequence::kOwn};
   const BlockMask patches = create_block_mask(full(), shape);

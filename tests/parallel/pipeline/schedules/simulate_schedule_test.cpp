@@ -112,7 +112,7 @@ TEST(SimulateSchedule, InterleavedZeroBubble) {
 }
 
 // Qi et al. 2023, section 6: with F = I = W no rank idles between its first and its last action.
-// What is left of the makespan is the way to the last rank, P - 1 forwards.
+// The rest of the makespan is the way to the last rank, P - 1 forwards.
 TEST(SimulateSchedule, ZeroBubbleV) {
   for_shapes("ZBVZeroBubble", v_filled, [&](const ScheduleShape& shape) {
     expect_bubble("ZBVZeroBubble", shape, kCosts, ranks_behind(shape) * kCosts.f);
