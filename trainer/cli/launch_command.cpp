@@ -1,3 +1,5 @@
+// `tessera launch`: starts the ranks of this machine and waits for them
+// (trainer/launch/launcher.h). Node 0 serves the store at which they meet.
 #include <filesystem>
 #include <optional>
 
@@ -8,6 +10,32 @@
 
 namespace tessera {
 namespace {
+
+struct LaunchCommandOptions {
+  int64_t nproc = 1;  // ranks of this machine
+  int64_t max_restarts = 0;
+  int64_t nnodes = 1;  // machines
+  int64_t node_rank = 0;
+  std::optional<std::string> master_address{};  // of node 0; 127.0.0.1 with one node
+  int64_t master_port = 0;                      // 0: any free one, with one node only
+  std::vector<std::string> command{};           // of this program, such as train --config ...
+};
+
+void add_options(CommandLine& line, LaunchCommandOptions& options) {
+  line.add_option("--nproc", &options.nproc, "processes of this machine",
+                  {.value = "N", .required = true});
+  line.add_option("--max-restarts", &options.max_restarts,
+                  "how often all start anew after one has failed; 0", {.value = "K"});
+  line.add_option("--nnodes", &options.nnodes, "machines, each with a launcher; 1", {.value = "N"});
+  line.add_option("--node-rank", &options.node_rank, "this machine, from 0; 0", {.value = "R"});
+  line.add_option("--master-addr", &options.master_address, "host with --node-rank 0; 127.0.0.1",
+                  {.value = "HOST"});
+  line.add_option("--master-port", &options.master_port,
+                  "port that the launcher of --node-rank 0 serves; 0 is any free one",
+                  {.value = "PORT"});
+  line.keep_after_dashes(&options.command);
+  line.set_footer("tessera launch --nproc 4 -- train --config job.toml --training.steps 50");
+}
 
 [[noreturn]] void refuse(const std::string& flag, const std::string& got,
                          const std::string& expected) {
@@ -43,9 +71,7 @@ void check(const LaunchCommandOptions& options) {
   }
 }
 
-}  // namespace
-
-int launch_command(const LaunchCommandOptions& options) {
+int run(const LaunchCommandOptions& options) {
   check(options);
   std::optional<StoreServer> store;
   if (options.node_rank == 0) store.emplace(options.master_port);
@@ -67,6 +93,13 @@ int launch_command(const LaunchCommandOptions& options) {
                                   inherited.end());
   launch_options.max_restarts = options.max_restarts;
   return launch(launch_options);
+}
+
+}  // namespace
+
+Command launch_command() {
+  return make_command("launch", "run a command of this program as several processes", add_options,
+                      run);
 }
 
 }  // namespace tessera
