@@ -10,6 +10,7 @@
 #include "trainer/job/config_agreement.h"
 #include "trainer/job/job_parts.h"
 #include "trainer/metrics/memory.h"
+#include "trainer/metrics/metrics.h"
 #include "trainer/metrics/peak_flops.h"
 #include "trainer/metrics/run_summary.h"
 #include "trainer/pictures/loss_plot.h"
@@ -124,12 +125,7 @@ void TrainJob::open_outputs() {
                                          mesh_.world().rank());
   if (!is_main()) return;
   write_file_atomically(resolved_config_path(config_.job), to_toml(config_));
-  metrics_ =
-      std::make_unique<MetricsFile>(config_.job.dump_folder + "/metrics.jsonl", first_step_ - 1);
-  if (metrics_->num_dropped() > 0) {
-    log_.info("metrics.jsonl: dropped " + std::to_string(metrics_->num_dropped()) +
-              " records of an earlier run after step " + std::to_string(first_step_ - 1));
-  }
+  sinks_ = open_metric_sinks(config_, first_step_ - 1, log_);
 }
 
 JobEnd TrainJob::run(const std::function<bool()>& stop_requested) {
@@ -236,7 +232,9 @@ StepRecord TrainJob::make_record(int64_t step, const StepResult& result, double 
 }
 
 void TrainJob::report(const StepRecord& record) {
-  if (metrics_) metrics_->append(record);
+  if (is_main()) {
+    for (const auto& sink : sinks_) sink->write(record);
+  }
   checkpoints_->add_tokens(record.num_tokens);
   if (record.step == first_step_ || record.step % config_.metrics.log_freq == 0) {
     log_.info(
@@ -246,7 +244,8 @@ void TrainJob::report(const StepRecord& record) {
 
 void TrainJob::write_curve() {
   try {
-    write_loss_svg(config_.job.dump_folder + "/loss.svg", read_metrics(metrics_->path()),
+    write_loss_svg(config_.job.dump_folder + "/loss.svg",
+                   read_metrics(metrics_path(config_.job.dump_folder)),
                    {.title = model_->description() + " on " + config_.training.dataset});
   } catch (const std::exception& error) {
     log_.warning(std::string("no loss.svg: ") + error.what());
@@ -298,7 +297,7 @@ void TrainJob::say_where_files_are() const {
   }
   if (data.num_empty_documents > 0)
     log_.info(std::to_string(data.num_empty_documents) + " empty documents skipped");
-  log_.info("metrics     " + metrics_->path());
+  log_.info("metrics     " + metrics_path(folder));
   log_.info("loss curve  " + folder + "/loss.svg");
   log_.info("config      " + resolved_config_path(config_.job));
   log_.info("log         " + folder + "/train.log");

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attention/registry/registry.h"
@@ -24,7 +25,7 @@
 #include "trainer/checkpoint/job_checkpoints.h"
 #include "trainer/job/job_layout.h"
 #include "trainer/launch/environment.h"
-#include "trainer/metrics/metrics.h"
+#include "trainer/metrics/metric_sink.h"
 #include "trainer/metrics/progress.h"
 #include "trainer/metrics/step_traces.h"
 #include "trainer/step/mask_builder.h"
@@ -45,6 +46,10 @@ class TrainJob {
   // ranks), c10::Error (data set, model, dump folder, checkpoint) or CommError (a rank is missing).
   TrainJob(const JobConfig& config, const Environment& environment);
   ~TrainJob();
+
+  // Writes the records of the steps to come to `sink` as well, after the sinks that the
+  // configuration asks for. Only rank 0 has records; the sinks of other ranks get none.
+  void add_metric_sink(std::unique_ptr<MetricSink> sink) { sinks_.push_back(std::move(sink)); }
 
   // Trains until training.steps are done or stop_requested() is true after a step, on any rank.
   // Whatever ends it, also an exception, metrics and curve are on disk. Throws NonFiniteError with
@@ -89,7 +94,7 @@ class TrainJob {
   std::unique_ptr<TrainingStep> step_;
   std::unique_ptr<DataLoader> loader_;
   std::unique_ptr<JobCheckpoints> checkpoints_;
-  std::unique_ptr<MetricsFile> metrics_;  // of rank 0
+  MetricSinks sinks_;  // rank 0 writes to them
   std::unique_ptr<StepTraces> traces_;
   std::optional<double> peak_flops_;
   int64_t num_documents_ = 0;

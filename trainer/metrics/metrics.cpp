@@ -7,6 +7,8 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <variant>
 
 #include "trainer/support/text_format.h"
 
@@ -15,9 +17,20 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json number_or_null(std::optional<double> value) {
-  return value && std::isfinite(*value) ? Json(*value) : Json();
+// A member of StepRecord that the table has not would be missing in files. No member is padded.
+consteval size_t size_of_fields() {
+  size_t size = 0;
+  for (const MetricField& field : kMetricFields) {
+    size += std::visit([](auto member) { return sizeof(std::declval<StepRecord>().*member); },
+                       field.member);
+  }
+  return size;
 }
+static_assert(size_of_fields() == sizeof(StepRecord), "a member of StepRecord has no MetricField");
+
+Json json_of(int64_t value) { return value; }
+Json json_of(double value) { return std::isfinite(value) ? Json(value) : Json(); }
+Json json_of(std::optional<double> value) { return value ? json_of(*value) : Json(); }
 
 class RecordReader {
  public:
@@ -26,24 +39,27 @@ class RecordReader {
                 ": not a metrics record, expected a JSON object with step, loss, ...");
   }
 
-  int64_t integer(const char* key) const {
-    const Json& value = required(key);
-    TORCH_CHECK(value.is_number_integer(), where_, ": ", key, " is ", value.dump(),
+  void read(const char* key, int64_t& value) const {
+    const Json& found = required(key);
+    TORCH_CHECK(found.is_number_integer(), where_, ": ", key, " is ", found.dump(),
                 ", expected an integer");
-    return value.get<int64_t>();
+    value = found.get<int64_t>();
   }
 
-  std::optional<double> optional_number(const char* key) const {
+  void read(const char* key, std::optional<double>& value) const {
     const auto found = object_.find(key);
-    if (found == object_.end() || found->is_null()) return std::nullopt;
+    value = std::nullopt;
+    if (found == object_.end() || found->is_null()) return;
     TORCH_CHECK(found->is_number(), where_, ": ", key, " is ", found->dump(),
                 ", expected a number or null");
-    return found->get<double>();
+    value = found->get<double>();
   }
 
-  double number(const char* key) const {
+  void read(const char* key, double& value) const {
     required(key);
-    return optional_number(key).value_or(std::numeric_limits<double>::quiet_NaN());
+    std::optional<double> number;
+    read(key, number);
+    value = number.value_or(std::numeric_limits<double>::quiet_NaN());
   }
 
  private:
@@ -115,7 +131,9 @@ int64_t drop_later_records(const std::string& path, int64_t last_step) {
   const bool torn =
       for_each_line(path, [&](const std::string& text, const Json& json, size_t line_number) {
         const std::string where = location(path, line_number);
-        const bool keep = RecordReader(json, where).integer("step") <= last_step;
+        int64_t step = 0;
+        RecordReader(json, where).read("step", step);
+        const bool keep = step <= last_step;
         if (keep) kept.append(text).append("\n");
         if (!keep) ++num_dropped;
       });
@@ -134,40 +152,25 @@ std::string memory_text(const StepRecord& record, const ConsoleLineOptions& opti
 
 }  // namespace
 
+std::string metrics_path(const std::string& dump_folder) { return dump_folder + "/metrics.jsonl"; }
+
 std::string to_json_line(const StepRecord& record) {
   Json json;
-  json["step"] = record.step;
-  json["loss"] = number_or_null(record.loss);
-  json["max_loss"] = number_or_null(record.max_loss);
-  json["grad_norm"] = number_or_null(record.grad_norm);
-  json["lr"] = number_or_null(record.lr);
-  json["num_tokens"] = record.num_tokens;
-  json["step_s"] = number_or_null(record.step_s);
-  json["data_s"] = number_or_null(record.data_s);
-  json["tps"] = number_or_null(record.tps);
-  json["tflops"] = number_or_null(record.tflops);
-  json["mfu"] = number_or_null(record.mfu);
-  json["memory_gib"] = number_or_null(record.memory_gib);
+  for (const MetricField& field : kMetricFields) {
+    json[field.key] =
+        std::visit([&](auto member) { return json_of(record.*member); }, field.member);
+  }
   return json.dump();
 }
 
 StepRecord from_json_line(std::string_view line, const std::string& where) {
   const Json json = parse_or_discard(line);
   const RecordReader reader(json, where);
-  return StepRecord{
-      .step = reader.integer("step"),
-      .loss = reader.number("loss"),
-      .max_loss = reader.number("max_loss"),
-      .grad_norm = reader.number("grad_norm"),
-      .lr = reader.number("lr"),
-      .num_tokens = reader.integer("num_tokens"),
-      .step_s = reader.number("step_s"),
-      .data_s = reader.number("data_s"),
-      .tps = reader.number("tps"),
-      .tflops = reader.optional_number("tflops"),
-      .mfu = reader.optional_number("mfu"),
-      .memory_gib = reader.optional_number("memory_gib"),
-  };
+  StepRecord record;
+  for (const MetricField& field : kMetricFields) {
+    std::visit([&](auto member) { reader.read(field.key, record.*member); }, field.member);
+  }
+  return record;
 }
 
 std::vector<StepRecord> read_metrics(const std::string& path) {
@@ -181,7 +184,7 @@ std::vector<StepRecord> read_metrics(const std::string& path) {
 MetricsFile::MetricsFile(const std::string& path, int64_t last_step)
     : num_dropped_(drop_later_records(path, last_step)), file_(path) {}
 
-void MetricsFile::append(const StepRecord& record) { file_.append(to_json_line(record) + "\n"); }
+void MetricsFile::write(const StepRecord& record) { file_.append(to_json_line(record) + "\n"); }
 
 std::string console_line(const StepRecord& record, const ConsoleLineOptions& options) {
   const auto paint = [&](const char* code) { return std::string(options.color ? code : ""); };

@@ -1,12 +1,12 @@
 // What a training step leaves behind: a record in <dump_folder>/metrics.jsonl and, at times, a line
 // on the console.
 //
-// The file has one JSON object per line with the keys of StepRecord in their order. Numbers are the
-// shortest text that reads back as the same double, so equal runs give equal files. JSON has no NaN
-// or infinity: a number that is not finite is written as null, like one that is unknown.
+// The file has one JSON object per line with the keys of kMetricFields in their order. Numbers are
+// the shortest text that reads back as the same double, so equal runs give equal files. JSON has no
+// NaN or infinity: a number that is not finite is written as null, like one that is unknown.
 //
-//   MetricsFile metrics(dump_folder + "/metrics.jsonl", resumed_step);   // 0: a new run
-//   metrics.append(record);
+//   MetricsFile metrics(metrics_path(dump_folder), resumed_step);   // 0: a new run
+//   metrics.write(record);
 //   log.info(console_line(record, {.color = true}));
 #pragma once
 
@@ -16,33 +16,20 @@
 #include <string_view>
 #include <vector>
 
+#include "trainer/metrics/metric_sink.h"
+#include "trainer/metrics/step_record.h"
 #include "trainer/support/output_dir.h"
 
 namespace tessera {
 
-// What rank 0 keeps of a step.
-struct StepRecord {
-  int64_t step = 0;        // counted from 1
-  double loss = 0;         // sum over the step's valid labels / their number, all ranks
-  double max_loss = 0;     // the largest mean loss of any rank
-  double grad_norm = 0;    // before clipping
-  double lr = 0;           // used in this step
-  int64_t num_tokens = 0;  // of this step and all ranks, with padding and ignored targets
-  double step_s = 0;       // wall time of the step, data included
-  double data_s = 0;       // the part of step_s that was spent on data
-  double tps = 0;          // tokens per second and device
-  std::optional<double> tflops = {};  // model FLOPs per second and device, in 1e12
-  std::optional<double> mfu = {};     // percent of the device's peak; nothing where that is unknown
-  std::optional<double> memory_gib = {};  // peak so far (memory.h)
-
-  bool operator==(const StepRecord&) const = default;
-};
+// The file's path.
+std::string metrics_path(const std::string& dump_folder);
 
 // The line of the file for `record`, without the newline.
 std::string to_json_line(const StepRecord& record);
 
 // Reads a line that to_json_line wrote. Unknown keys are passed over; missing ones are errors
-// except the three optional ones. A null reads as NaN, or as nothing where the number is optional.
+// except for optional fields. A null reads as NaN, or as nothing where the number is optional.
 // Throws c10::Error, also for a step or num_tokens that is no integer; `where` (e.g.
 // "metrics.jsonl:17") stands for the place in the message.
 StepRecord from_json_line(std::string_view line, const std::string& where);
@@ -53,7 +40,7 @@ StepRecord from_json_line(std::string_view line, const std::string& where);
 std::vector<StepRecord> read_metrics(const std::string& path);
 
 // The file metrics.jsonl, for writing.
-class MetricsFile {
+class MetricsFile final : public MetricSink {
  public:
   // Opens the file for a run that continues after `last_step`: records of later steps and a torn
   // last line are dropped (the rest is copied unchanged and renamed into place, so a crash here
@@ -63,7 +50,7 @@ class MetricsFile {
 
   // Hands the line to the system before it returns. Throws c10::Error naming the file, e.g. on a
   // full disk.
-  void append(const StepRecord& record);
+  void write(const StepRecord& record) override;
 
   int64_t num_dropped() const { return num_dropped_; }  // lines that the constructor dropped
   const std::string& path() const { return file_.path(); }

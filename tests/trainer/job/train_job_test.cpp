@@ -8,6 +8,7 @@
 #include "tests/support/errors.h"
 #include "tests/trainer/job/job_fixture.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/metrics/metrics.h"
 
 namespace tessera {
 namespace {
@@ -54,6 +55,26 @@ TEST(TrainJobTest, LeavesMetricsCurveConfigAndLog) {
   }
   const JobConfig saved = load_config(job.dump_folder() + "/config.toml", {}).config;
   EXPECT_EQ(saved.training, load_config(job.config(), {}).config.training);
+}
+
+// A sink of the test's own, which keeps what it gets.
+class KeepingSink final : public MetricSink {
+ public:
+  explicit KeepingSink(std::vector<StepRecord>& records) : records_(records) {}
+  void write(const StepRecord& record) override { records_.push_back(record); }
+
+ private:
+  std::vector<StepRecord>& records_;
+};
+
+TEST(TrainJobTest, ASinkGetsEveryRecord) {
+  const JobFixture job;
+  std::vector<StepRecord> records;
+  TrainJob train(load_config(job.config(), {}).config, Environment{});
+  train.add_metric_sink(std::make_unique<KeepingSink>(records));
+  train.run([] { return false; });
+  EXPECT_EQ(records.size(), 4u);
+  EXPECT_TRUE(records == metrics_of(job.dump_folder()));
 }
 
 TEST(TrainJobTest, TwoRunsAreBitwiseEqual) {

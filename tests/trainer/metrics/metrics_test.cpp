@@ -49,7 +49,7 @@ struct MetricsTest : ::testing::Test {
 
   void write_steps(int64_t first, int64_t last) const {
     MetricsFile metrics(path, first - 1);
-    for (int64_t step = first; step <= last; ++step) metrics.append(record_of(step));
+    for (int64_t step = first; step <= last; ++step) metrics.write(record_of(step));
   }
 };
 
@@ -120,9 +120,9 @@ TEST_F(MetricsTest, AppendedRecordsAreInTheFileAtOnce) {
   MetricsFile metrics(path, 0);
   EXPECT_EQ(metrics.path(), path);
   EXPECT_EQ(content_of(path), "");
-  metrics.append(record_of(1));
+  metrics.write(record_of(1));
   EXPECT_EQ(content_of(path), to_json_line(record_of(1)) + "\n");
-  metrics.append(record_of(2));
+  metrics.write(record_of(2));
   EXPECT_EQ(read_metrics(path), (std::vector<StepRecord>{record_of(1), record_of(2)}));
 }
 
@@ -132,8 +132,8 @@ TEST_F(MetricsTest, ResumingDropsWhatWillBeWrittenAgain) {
   MetricsFile metrics(path, 4);
   EXPECT_EQ(metrics.num_dropped(), 2);
   EXPECT_THAT(steps_of(path), ElementsAre(1, 2, 3, 4));
-  metrics.append(record_of(5));
-  metrics.append(record_of(6));
+  metrics.write(record_of(5));
+  metrics.write(record_of(6));
   EXPECT_EQ(content_of(path), before);
 }
 
@@ -167,7 +167,7 @@ TEST_F(MetricsTest, ATornLastLineIsPassedOverAndDroppedOnResume) {
   EXPECT_THAT(steps_of(path), ElementsAre(1, 2));
   MetricsFile metrics(path, 3);
   EXPECT_EQ(metrics.num_dropped(), 1);
-  metrics.append(record_of(3));
+  metrics.write(record_of(3));
   EXPECT_THAT(steps_of(path), ElementsAre(1, 2, 3));
 }
 
@@ -177,7 +177,7 @@ TEST_F(MetricsTest, EveryTearOfTheLastLineIsSurvived) {
   for (size_t length = 0; length <= torn.size(); ++length) {
     folder.write("metrics.jsonl", whole + torn.substr(0, length));
     MetricsFile metrics(path, 2);
-    metrics.append(record_of(3));
+    metrics.write(record_of(3));
     const bool complete = length == torn.size();
     const std::vector<int64_t> expected =
         complete ? std::vector<int64_t>{1, 2, 3} : std::vector<int64_t>{1, 3};
@@ -220,10 +220,10 @@ TEST_F(MetricsTest, ANegativeLastStepIsRefused) {
 
 TEST_F(MetricsTest, AFullDiskNamesTheFile) {
   MetricsFile metrics(path, 0);
-  metrics.append(record_of(1));
+  metrics.write(record_of(1));
   {
     const testing::FullDisk full(content_of(path).size() + 10);
-    EXPECT_ERROR(metrics.append(record_of(2)), "job.dump_folder", path, "cannot be written",
+    EXPECT_ERROR(metrics.write(record_of(2)), "job.dump_folder", path, "cannot be written",
                  "File too large");
   }
   EXPECT_THAT(steps_of(path), ElementsAre(1)) << "the half line reads as torn";
