@@ -57,6 +57,7 @@ struct ModelSection {
   std::string flavor = "debugmodel";
   std::string hf_assets_path = "./tests/assets/tokenizer";
   std::optional<std::string> tokenizer_path;
+  std::string tokenizer = "auto";  // Tessera
   StringList converters;
   bool print_after_conversion = false;
   std::string attention = "auto";               // Tessera

@@ -1,6 +1,6 @@
-// How a shared library outside of this tree adds attention functions, mask rules and mask forms to
-// a run whose `experimental.custom_import` names it. docs/examples/custom_attention is a whole
-// project.
+// How a shared library outside of this tree adds attention functions, mask rules, mask forms and
+// tokenizers to a run whose `experimental.custom_import` names it. docs/examples has a custom
+// attention and a custom tokenizer.
 //
 //   #include "models/extension.h"
 //   TESSERA_EXTENSION(registries) {
@@ -21,6 +21,7 @@
 
 #include "attention/registry/mask_registry.h"
 #include "attention/registry/registry.h"
+#include "data/tokenizers/open_tokenizer.h"
 
 namespace tessera {
 
@@ -29,6 +30,7 @@ namespace tessera {
 struct ExtensionRegistries {
   AttentionRegistry& attention;
   MaskRegistry& masks;
+  TokenizerRegistry& tokenizers;
 };
 
 // The versions and layouts that must be equal in a library and in the program that loads it.
@@ -49,7 +51,8 @@ consteval ExtensionAbi extension_abi() {
         sizeof(AttentionOutput), sizeof(AttentionRegistry), sizeof(BlockMask),
         sizeof(BlockMaskData), sizeof(MaskArguments), sizeof(MaskConfig), sizeof(MaskContext),
         sizeof(MaskForm), sizeof(MaskMod), sizeof(MaskRegistry), sizeof(MaskRule),
-        sizeof(MaskShape)}) {
+        sizeof(MaskShape), sizeof(Tokenizer), sizeof(TokenizerEntry), sizeof(TokenizerOptions),
+        sizeof(TokenizerRegistry)}) {
     layout = layout * 1000003 + size;
   }
   return {TESSERA_VERSION, TORCH_VERSION, __GXX_ABI_VERSION, _GLIBCXX_USE_CXX11_ABI, layout};

@@ -1,5 +1,5 @@
 # Installs the program, builds docs/examples against the installation, scores a Hugging Face folder with a program of its
-# own, and trains two steps with a custom attention.
+# own, and trains two steps with a custom attention and tokenizer.
 #   cmake -DSOURCE_DIR=<root> -DBUILD_DIR=<build tree> -P tests/out_of_tree_test.cmake
 
 cmake_minimum_required(VERSION 3.22)
@@ -29,6 +29,7 @@ run("score" "token +51  loss +9\\.1968\n.*mean loss 6\\.4004\n" "${work}/build/s
 
 set(program "${prefix}/bin/tessera")
 set(library "${work}/build/libcustom_attention.so")
+set(tokenizer_library "${work}/build/libcustom_tokenizer.so")
 run("list" "tempered\n  flex attention with a temperature\n  mask form  small_tiles\n.*arguments  temperature=1\n"
   "${program}" attention --custom_import "${library}")
 
@@ -40,6 +41,7 @@ file(WRITE "${work}/job.toml" "
 dump_folder = \"${work}/out\"
 [model]
 attention = \"tempered(temperature=0.5)\"
+tokenizer = \"ascii\"
 [training]
 dataset = \"text_files\"
 dataset_path = \"${work}/data\"
@@ -52,15 +54,19 @@ warmup_steps = 1
 [activation_checkpoint]
 mode = \"none\"
 [experimental]
-custom_import = \"${library}\"
+custom_import = \"${library},${tokenizer_library}\"
 ")
-run("train" "attention: tempered \\(block-sparse, [a-z0-9]+\\) for q \\[2, 48, 16, 16\\].*step: +2 "
+run("train" "tokenizer +ascii \\(129 ids\\).*attention: tempered \\(block-sparse, [a-z0-9]+\\) for q \\[2, 48, 16, 16\\].*step: +2 "
   "${program}" train --config job.toml --metrics.log_freq 1)
 
-# A misspelt argument is refused before anything runs.
-execute_process(COMMAND "${program}" train --config job.toml --model.attention "tempered(temprature=1)"
-  WORKING_DIRECTORY "${work}" RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
-if(NOT status EQUAL 1 OR NOT output MATCHES "\"temprature\", expected one of: temperature")
-  message(FATAL_ERROR "misspelt argument: status ${status}, expected 1 and the names there are in\n${output}")
-endif()
+# Misspelt names are refused before anything runs.
+function(refused what expected)
+  execute_process(COMMAND "${program}" train --config job.toml ${ARGN}
+    WORKING_DIRECTORY "${work}" RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT status EQUAL 1 OR NOT output MATCHES "${expected}")
+    message(FATAL_ERROR "${what}: status ${status}, expected 1 and the names there are in\n${output}")
+  endif()
+endfunction()
+refused("misspelt argument" "\"temprature\", expected one of: temperature" --model.attention "tempered(temprature=1)")
+refused("misspelt tokenizer" "\"asci\", expected one of: auto, bytes, ascii" --model.tokenizer asci)
 file(REMOVE_RECURSE "${work}")

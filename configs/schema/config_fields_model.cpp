@@ -17,6 +17,9 @@ ConfigSection model_section() {
                 "tokenizer folders are not read yet; both mean the built-in byte-level tokenizer");
   s.add("tokenizer_path", &ModelSection::tokenizer_path, "TorchTitan: old name of hf_assets_path.")
       .only_default("tokenizer folders are not read yet");
+  s.add("tokenizer", &ModelSection::tokenizer,
+        "Tessera: which tokenizer: auto or a registered name; auto is bytes.")
+      .not_empty();
   s.add("converters", &ModelSection::converters, "Conversions of the model, such as float8.")
       .only_default();
   s.add("print_after_conversion", &ModelSection::print_after_conversion,

@@ -66,8 +66,8 @@ ConfigSection experimental_section() {
       "experimental", "Extensions from outside of the tree.",
       [](auto& config) -> auto& { return config.experimental; });
   s.add("custom_import", &Experimental::custom_import,
-        "Shared library with attention functions, mask rules or mask forms to load before the run "
-        "starts, such as `./libmine.so`; several are separated by commas.")
+        "Shared library with attention functions, mask rules, mask forms or tokenizers to load "
+        "before the run starts, such as `./libmine.so`; several are separated by commas.")
       .also_takes_list();
   s.add("custom_args_module", &Experimental::custom_args_module,
         "TorchTitan: old name of job.custom_config_module.")

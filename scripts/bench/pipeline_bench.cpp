@@ -13,6 +13,7 @@
 
 #include "attention/registry/registry.h"
 #include "data/loader/packing.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "models/llama3/llama3.h"
 #include "parallel/pipeline/schedules/simulate_schedule.h"
 #include "tests/support/run_ranks.h"

@@ -30,6 +30,7 @@ std::map<std::string, std::string> reference_defaults() {
   defaults["model.attention"] = R"("auto")";
   defaults["model.attn_mask_type"] = R"("block_causal")";
   defaults["model.mask"] = R"("")";
+  defaults["model.tokenizer"] = R"("auto")";
   defaults["parallelism.enable_sequence_parallel"] = "true";
   defaults["training.dataset_shuffle"] = "false";
   defaults["training.invalid_utf8"] = R"("replace")";
@@ -38,7 +39,7 @@ std::map<std::string, std::string> reference_defaults() {
 
 TEST(JobConfig, DefaultsAreTorchTitans) {
   const std::map<std::string, std::string> expected = reference_defaults();
-  ASSERT_EQ(expected.size(), 159u);
+  ASSERT_EQ(expected.size(), 160u);
   std::map<std::string, std::string> actual;
   const JobConfig config;
   for (const ConfigSection& section : configs::config_sections()) {

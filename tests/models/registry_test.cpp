@@ -3,6 +3,7 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include "data/tokenizers/byte_tokenizer.h"
 #include "models/llama3/llama3.h"
 #include "tests/support/errors.h"
 

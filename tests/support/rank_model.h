@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "attention/registry/registry.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "models/llama3/llama3.h"
 #include "trainer/step/rank_model.h"
 #include "trainer/step/training_step.h"

@@ -73,7 +73,7 @@ SharedMasks share_as(const PlannedJob& job, const ContextParallel& context,
                      const Microbatch& microbatch) {
   const Batch batch = batch_of_documents(microbatch.rows);
   const AttentionMasks masks = job.stages.front().model->get_attention_masks(
-      context.tiles_to_share(job.create_mask_fn, batch), batch, ByteTokenizer(), batch.extras);
+      context.tiles_to_share(job.create_mask_fn, batch), batch, *job.tokenizer, batch.extras);
   const AttentionMasks mine = context.share({batch, masks}).masks.of_rows();
   const ContextShard& shard = context_shard(mine.at(mine.names().front()));
   return {masks.of_rows(), shard.plan(), shard.method()};

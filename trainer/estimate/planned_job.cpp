@@ -36,6 +36,7 @@ PlannedJob::PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t o
       layout(plan_layout(config, num_ranks)),
       mesh(World::planned(own_rank, num_ranks), layout.dims),
       registries(make_registries(config.experimental.custom_import)),
+      tokenizer(open_tokenizer(config, registries)),
       make(own_model ? std::move(own_model) : model_maker(config, at::kCPU, registries)),
       weights(layout.dims.cp > 1 ? work_weights(*make({})) : WorkWeights{}),
       rank(rank_model_options(config, layout, mesh, at::kCPU, weights), make),

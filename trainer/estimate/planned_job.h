@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,7 @@ struct AttentionCalls {
 struct PlannedJob {
   // own_model: builds a model instead of the one that the configuration names, with as many layers.
   // job_config must outlive the object. Throws ConfigError for degrees that do not fit the ranks,
-  // c10::Error for models without formulas.
+  // c10::Error for models without formulas and for tokenizers that do not open.
   PlannedJob(const JobConfig& job_config, int64_t num_ranks, int64_t own_rank,
              MakeModel own_model = {});
   PlannedJob(const PlannedJob&) = delete;
@@ -66,6 +67,7 @@ struct PlannedJob {
   JobLayout layout;
   DeviceMesh mesh;
   Registries registries;
+  std::shared_ptr<const Tokenizer> tokenizer;
   MakeModel make;
   WorkWeights weights;  // of the whole model's masks, with context parallelism
   RankModel rank;

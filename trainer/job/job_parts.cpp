@@ -156,6 +156,13 @@ std::unique_ptr<TextSource> open_dataset(const JobConfig& config) {
       {.dataset = dataset_format(t), .dataset_path = t.dataset_path.value_or("")});
 }
 
+std::shared_ptr<const Tokenizer> open_tokenizer(const JobConfig& config,
+                                                const Registries& registries) {
+  return open_tokenizer(
+      {.tokenizer = config.model.tokenizer, .assets_path = config.model.hf_assets_path},
+      registries.tokenizers);
+}
+
 DataLoaderOptions dataloader_options(const JobConfig& config) {
   const Training& t = config.training;
   return {

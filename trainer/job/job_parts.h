@@ -70,6 +70,12 @@ uint64_t job_seed(const JobConfig& config);
 // Opens training.dataset. Throws c10::Error naming training.dataset_path when there is nothing to
 // read.
 std::unique_ptr<TextSource> open_dataset(const JobConfig& config);
+
+// Opens the tokenizer that model.tokenizer names among those of the registries. Throws as
+// open_tokenizer of data/tokenizers/open_tokenizer.h does.
+std::shared_ptr<const Tokenizer> open_tokenizer(const JobConfig& config,
+                                                const Registries& registries);
+
 DataLoaderOptions dataloader_options(const JobConfig& config);
 
 // Bytes that the job will write below its dump folder, estimated, for the check before training

@@ -50,11 +50,12 @@ TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
     : config_(config),
       layout_(plan_layout(config, environment.world_size)),
       device_(choose_device(environment.local_rank)) {
-  open_data();
+  Registries registries = make_registries(config_.experimental.custom_import);
+  open_data(registries);
   const World world = join_world(environment, config_, device_);
   check_same_config(config_, world);
   mesh_ = DeviceMesh(world, layout_.dims);
-  build_model();
+  build_model(registries);
   check_vocabulary();
   open_log();
   if (is_main()) {
@@ -70,8 +71,8 @@ TrainJob::TrainJob(const JobConfig& config, const Environment& environment)
 
 TrainJob::~TrainJob() = default;
 
-void TrainJob::open_data() {
-  tokenizer_ = std::make_shared<ByteTokenizer>();
+void TrainJob::open_data(const Registries& registries) {
+  tokenizer_ = open_tokenizer(config_, registries);
   std::unique_ptr<TextSource> dataset = open_dataset(config_);
   num_documents_ = dataset->num_documents();
   loader_ =
@@ -90,8 +91,7 @@ void TrainJob::open_log() {
                  .quiet = !is_main()});
 }
 
-void TrainJob::build_model() {
-  Registries registries = make_registries(config_.experimental.custom_import);
+void TrainJob::build_model(Registries& registries) {
   registries.attention.set_watch(std::make_shared<AttentionWatch>(
       [this](const AttentionUse& use) { log_.info(to_string(use)); }));
   const MakeModel make = model_maker(config_, device_, registries);

@@ -32,6 +32,7 @@
 #include "trainer/step/parameter_store.h"
 #include "trainer/step/rank_model.h"
 #include "trainer/step/training_step.h"
+#include "trainer/support/extensions.h"
 #include "trainer/support/logging.h"
 
 namespace tessera {
@@ -43,7 +44,8 @@ class TrainJob {
   // Plans the layout, opens the data set, joins the other ranks, builds the model, proves the dump
   // folder writable, prints the start banner and loads the checkpoint to go on from. Throws, before
   // any work is lost, ConfigError (a layout that does not fit, configurations that differ between
-  // ranks), c10::Error (data set, model, dump folder, checkpoint) or CommError (a rank is missing).
+  // ranks), c10::Error (extension, tokenizer, data set, model, dump folder, checkpoint) or
+  // CommError (a rank is missing).
   TrainJob(const JobConfig& config, const Environment& environment);
   ~TrainJob();
 
@@ -64,8 +66,8 @@ class TrainJob {
   };
 
   bool is_main() const { return mesh_.world().rank() == 0; }
-  void open_data();
-  void build_model();
+  void open_data(const Registries& registries);
+  void build_model(Registries& registries);
   void open_log();
   void make_step();
   void open_outputs();

@@ -42,7 +42,9 @@ class Extension {
     check(same(abi, kOurs), "got a library for " + text_of(abi) + ", expected one for " +
                                 text_of(kOurs) + "; build it again against this installation");
     const auto add = symbol<void (*)(ExtensionRegistries&)>("tessera_register_extension");
-    ExtensionRegistries ours{.attention = registries.attention, .masks = registries.masks};
+    ExtensionRegistries ours{.attention = registries.attention,
+                             .masks = registries.masks,
+                             .tokenizers = registries.tokenizers};
     try {
       add(ours);
     } catch (const c10::Error& error) {

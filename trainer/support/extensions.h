@@ -1,5 +1,6 @@
-// The registries of a run: the attention backends, mask rules and mask forms that are built in, and
-// those that the shared libraries of `experimental.custom_import` add (models/extension.h).
+// The registries of a run: the attention backends, mask rules, mask forms and tokenizers that are
+// built in, and those that the shared libraries of `experimental.custom_import` add
+// (models/extension.h).
 //
 //   Registries registries = make_registries(config.experimental.custom_import);
 //   auto model = make_model(request, registries.attention);
@@ -9,6 +10,7 @@
 
 #include "attention/registry/mask_registry.h"
 #include "attention/registry/registry.h"
+#include "data/tokenizers/open_tokenizer.h"
 
 namespace tessera {
 
@@ -16,6 +18,7 @@ namespace tessera {
 struct Registries {
   AttentionRegistry attention = AttentionRegistry::with_builtins();
   MaskRegistry masks = MaskRegistry::with_builtins();
+  TokenizerRegistry tokenizers = TokenizerRegistry::with_builtins();
 };
 
 // custom_import: paths of shared libraries, separated by commas; empty: none. A relative path is

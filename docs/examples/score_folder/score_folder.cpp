@@ -12,6 +12,7 @@
 
 #include "attention/registry/registry.h"
 #include "data/loader/packing.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "models/llama3/hf.h"
 #include "trainer/step/rank_model.h"
 

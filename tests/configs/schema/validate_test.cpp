@@ -124,7 +124,7 @@ TEST(Validate, ChoicesAreListed) {
 
 TEST(Validate, EmptyNames) {
   for (const char* key : {"job.dump_folder", "model.name", "model.flavor", "model.attention",
-                          "checkpoint.folder", "training.dataset_path"}) {
+                          "model.tokenizer", "checkpoint.folder", "training.dataset_path"}) {
     EXPECT_CONFIG_ERROR(load_flags({std::string("--") + key + "="}), key, "not empty", "got \"\"");
   }
 }

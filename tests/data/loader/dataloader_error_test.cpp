@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "data/loader/dataloader.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "tests/data/loader/memory_source.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_dir.h"

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "data/loader/shuffle.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "tests/data/loader/memory_source.h"
 
 namespace tessera {

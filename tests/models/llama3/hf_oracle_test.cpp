@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "data/files/safetensors.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "tests/models/llama3/hf_support.h"
 
 namespace tessera {

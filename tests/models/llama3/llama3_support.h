@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/registry/registry.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "models/llama3/llama3.h"
 #include "tests/support/flat_parameters.h"
 #include "tests/support/small_models.h"

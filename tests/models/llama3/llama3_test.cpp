@@ -12,6 +12,7 @@
 #include <cmath>
 
 #include "attention/backends/eager_attention.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "tests/models/llama3/llama3_support.h"
 #include "tests/support/errors.h"
 

@@ -70,6 +70,8 @@ TEST(Estimate, RecomputingTradesMemory) {
 TEST(Estimate, RefusesWhatItCannotTell) {
   JobConfig config = large_job();
   EXPECT_ERROR(estimate_job(config, 12), "12", "tp 8");
+  config.model.tokenizer = "bpe";
+  EXPECT_ERROR(estimate_job(config, 512), "model.tokenizer", "\"bpe\"", "auto, bytes");
   JobConfig shared = long_rows_job();
   shared.training.seq_len = 24;
   EXPECT_ERROR(estimate_job(shared, 8), "context_parallel_degree = 8", "24 tokens",

@@ -148,6 +148,8 @@ TEST(TrainJobTest, RefusesBeforeAnyWork) {
   EXPECT_ERROR(run_job(job, {"--model.flavor", "9B"}), "9B", "debugmodel", "405B");
   EXPECT_ERROR(run_job(job, {"--model.attention", "magic"}), "magic", "eager", "sdpa");
   EXPECT_ERROR(run_job(job, {"--model.mask", "causal & "}), "column");
+  EXPECT_ERROR(run_job(job, {"--model.tokenizer", "bpe"}), "model.tokenizer", "\"bpe\"",
+               "auto, bytes");
   EXPECT_ERROR(run_job(job, {"--checkpoint.enable", "--checkpoint.load_step", "3"}),
                "checkpoint.load_step is 3");
   EXPECT_ERROR(TrainJob(load_config(job.config(), {"--training.global_batch_size", "4"}).config,

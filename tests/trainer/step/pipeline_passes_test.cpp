@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "data/loader/packing.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "tests/support/errors.h"
 #include "tests/support/rank_model.h"
 #include "tests/support/run_ranks.h"

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/files/safetensors.h"
+#include "data/tokenizers/byte_tokenizer.h"
 #include "parallel/activation_checkpoint.h"
 #include "tests/support/golden.h"
 #include "tests/support/rank_model.h"

@@ -1,5 +1,5 @@
 // Loading a library that works is tested by tests/out_of_tree_test.cmake, which installs the
-// program and builds docs/examples/custom_attention against it.
+// program and builds docs/examples/ against it.
 #include "trainer/support/extensions.h"
 
 #include <gmock/gmock.h>
@@ -18,6 +18,7 @@ TEST(ExtensionsTest, WithoutLibrariesThereAreTheBuiltins) {
   const Registries registries = make_registries("");
   EXPECT_EQ(registries.attention.names(), AttentionRegistry::with_builtins().names());
   EXPECT_EQ(registries.masks.rule_names(), MaskRegistry::with_builtins().rule_names());
+  EXPECT_EQ(registries.tokenizers.names(), TokenizerRegistry::with_builtins().names());
 }
 
 TEST(ExtensionsTest, ErrorsNameTheKeyTheFileAndWhatIsWrong) {

@@ -1,4 +1,4 @@
-#include "data/tokenizers/tokenizer.h"
+#include "data/tokenizers/byte_tokenizer.h"
 
 #include <gtest/gtest.h>
 
