@@ -235,6 +235,7 @@ struct Quantize {
 struct Comm {
   int64_t init_timeout_seconds = 300;
   int64_t train_timeout_seconds = 100;
+  int64_t grace_seconds = 3;
   int64_t trace_buf_size = 20000;
   std::string save_traces_folder = "comm_traces";
   std::string save_traces_file_prefix = "rank_";

@@ -16,6 +16,10 @@ ConfigSection comm_section() {
   s.add("train_timeout_seconds", &Comm::train_timeout_seconds,
         "Limit for a collective after the first step.")
       .at_least(1);
+  s.add("grace_seconds", &Comm::grace_seconds,
+        "Tessera: after a failure, how long a rank may give no sign of life until it is named as "
+        "lost.")
+      .at_least(1);
   s.add("trace_buf_size", &Comm::trace_buf_size, "Collectives kept by the flight recorder.")
       .at_least(0)
       .inert(kNoRecorder);

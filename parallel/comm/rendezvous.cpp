@@ -112,6 +112,11 @@ c10::intrusive_ptr<c10d::Store> open_store(const WorldOptions& options) {
   }
 }
 
+c10::intrusive_ptr<c10d::Store> reopen_store(WorldOptions options) {
+  options.store_is_served = true;
+  return open_store(options);
+}
+
 void join(c10d::Store& store, const WorldOptions& options) {
   const RollCall all = {"joined", options.rank, options.size};
   all.answer(store, "here");

@@ -33,6 +33,9 @@ struct RollCall {
 // CommError when the port is in use or nobody answers.
 c10::intrusive_ptr<c10d::Store> open_store(const WorldOptions& options);
 
+// One more connection to a store that this rank has opened: an operation that waits keeps its own.
+c10::intrusive_ptr<c10d::Store> reopen_store(WorldOptions options);
+
 // Returns when all ranks have joined. Throws CommError naming those that have not in time.
 void join(c10d::Store& store, const WorldOptions& options);
 

@@ -16,6 +16,21 @@ namespace {
 
 using Milliseconds = std::chrono::milliseconds;
 
+constexpr int64_t kPatience = 12;  // heartbeats in the grace of a silent rank
+
+std::vector<int64_t> every_rank(int64_t size) {
+  std::vector<int64_t> ranks(static_cast<size_t>(size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
+// Not those that never joined.
+std::vector<int64_t> who_has_spoken(c10d::Store& store, int64_t size) {
+  std::vector<int64_t> ranks = every_rank(size);
+  std::erase_if(ranks, [&](int64_t rank) { return !store.check({Heart::key(rank)}); });
+  return ranks;
+}
+
 void check_options(const WorldOptions& options) {
   TORCH_CHECK(options.size >= 1, "world size is ", options.size, "; expected at least 1");
   TORCH_CHECK(options.rank >= 0 && options.rank < options.size, "rank is ", options.rank,
@@ -30,8 +45,9 @@ World::World() : impl_(std::make_shared<Impl>()) {}
 
 World World::connect(const WorldOptions& options) {
   check_options(options);
-  if (options.size == 1) return Impl::over(nullptr, options);
-  World world = Impl::over(open_store(options), options);
+  if (options.size == 1) return Impl::without_store(options);
+  auto store = open_store(options);  // first: it may have to be served
+  World world = Impl::over(std::move(store), reopen_store(options), options);
   join(*world.impl_->store, options);
   return world;
 }
@@ -41,19 +57,51 @@ std::vector<World> World::in_one_process(int64_t size, Milliseconds timeout) {
   store->setTimeout(timeout);
   std::vector<World> worlds;
   for (int64_t rank = 0; rank < size; ++rank) {
-    worlds.push_back(
-        Impl::over(size > 1 ? store : nullptr, {.rank = rank, .size = size, .timeout = timeout}));
+    const WorldOptions options = {
+        .rank = rank, .size = size, .store_is_served = true, .timeout = timeout};
+    worlds.push_back(size > 1 ? Impl::over(store, store, options) : Impl::without_store(options));
   }
   return worlds;
 }
 
-World World::Impl::over(c10::intrusive_ptr<c10d::Store> store, const WorldOptions& options) {
-  return World(std::make_shared<Impl>(Impl{.options = options, .store = std::move(store)}));
+World World::Impl::over(c10::intrusive_ptr<c10d::Store> store,
+                        c10::intrusive_ptr<c10d::Store> heart_store, const WorldOptions& options) {
+  auto impl = without_store(options).impl_;
+  impl->store = std::move(store);
+  impl->heart = std::make_unique<Heart>(std::move(heart_store), options.rank,
+                                        std::max(options.grace / kPatience, Milliseconds(1)));
+  return World(std::move(impl));
+}
+
+World World::Impl::without_store(const WorldOptions& options) {
+  auto impl = std::make_shared<Impl>();
+  impl->options = options;
+  return World(std::move(impl));
+}
+
+LifeWatch World::Impl::life_watch() const {
+  return LifeWatch({.rank = options.rank, .num_ranks = options.size, .patience = kPatience});
+}
+
+World::Impl::~Impl() {
+  backends.clear();
+  if (!heart) return;
+  heart->say_left();
+  if (options.rank != 0 || options.store_is_served) return;
+  try {
+    const auto end = std::chrono::steady_clock::now() + options.timeout;
+    const std::vector<int64_t> ranks = who_has_spoken(*store, options.size);
+    LifeWatch watch = life_watch();
+    do {
+      watch.look(read_life_signs(*store, options.size, ranks));
+    } while (!watch.is_alone() && std::chrono::steady_clock::now() < end && heart->wait_for_beat());
+  } catch (const std::exception&) {  // nobody reaches the store any more
+  }
 }
 
 World World::planned(int64_t rank, int64_t size) {
   TORCH_CHECK(rank >= 0 && rank < size, "rank is ", rank, "; expected 0 to ", size - 1);
-  return Impl::over(nullptr, {.rank = rank, .size = size});
+  return Impl::without_store({.rank = rank, .size = size});
 }
 
 int64_t World::rank() const { return impl_->options.rank; }
@@ -84,11 +132,7 @@ ProcessGroup World::group(const std::string& name, const std::vector<int64_t>& r
   return ProcessGroup(std::move(group));
 }
 
-ProcessGroup World::all() const {
-  std::vector<int64_t> ranks(static_cast<size_t>(size()));
-  std::iota(ranks.begin(), ranks.end(), 0);
-  return group("world", ranks);
-}
+ProcessGroup World::all() const { return group("world", every_rank(size())); }
 
 void World::set_timeout(Milliseconds timeout) const {
   impl_->options.timeout = timeout;
@@ -117,16 +161,23 @@ std::string World::read(const std::string& key) const {
   }
 }
 
-std::vector<int64_t> World::silent_ranks(Milliseconds grace) const {
+OtherRanks World::report_failure() const {
   if (!impl_->store) return {};
+  LifeWatch watch = impl_->life_watch();
+  std::string reason = "no heartbeat gets through";
   try {
-    const RollCall failed = {"failed", rank(), size()};
-    failed.answer(*impl_->store, "here");
-    return failed.wait(*impl_->store, grace);
+    impl_->heart->say_failed();
+    do {
+      watch.look(read_life_signs(*impl_->store, size(), every_rank(size())));
+      if (watch.is_settled()) {
+        return {watch.others(Life::kLost), watch.others(Life::kLeft), watch.others(Life::kLives)};
+      }
+    } while (impl_->heart->wait_for_beat());
   } catch (const std::exception& error) {
-    throw CommError("the store at " + where(impl_->options) + " is gone as well" +
-                    (impl_->options.store_is_served ? "" : ": it is served by rank 0"));
+    reason = backend_message(error);
   }
+  throw CommError("the store at " + where(impl_->options) + " is gone as well" +
+                  (impl_->options.store_is_served ? "" : " (rank 0 serves it)") + ": " + reason);
 }
 
 }  // namespace tessera

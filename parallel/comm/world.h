@@ -8,7 +8,9 @@
 //
 //   std::vector<World> worlds = World::in_one_process(4);     // worlds[r] goes to thread r
 //
-// A World is a cheap handle; copies share groups. One thread uses a rank's World at a time.
+// A World is a cheap handle; copies share groups. One thread uses a rank's World at a time. When
+// the last copy goes the others hear that this rank has ended, so groups go before it; rank 0 waits
+// for the others then, if it serves the store.
 #pragma once
 
 #include <c10/core/DeviceType.h>
@@ -34,6 +36,14 @@ struct WorldOptions {
   int64_t device_index = 0;                       // this rank's, for NCCL
   std::string network_interface = {};             // for Gloo, e.g. "eth0"; found when empty
   std::chrono::milliseconds timeout{300 * 1000};  // of joining, and of every operation
+  std::chrono::milliseconds grace{3 * 1000};      // without a sign of life until a rank is lost
+};
+
+// What became of the other ranks when one met a CommError.
+struct OtherRanks {
+  std::vector<int64_t> lost;   // no sign of life: died, or hang with their whole process
+  std::vector<int64_t> ended;  // in order, for a reason of their own
+  std::vector<int64_t> going;  // live, and have met no error: slow, or in a part that hangs
 };
 
 class World {
@@ -71,10 +81,12 @@ class World {
   void publish(const std::string& key, const std::string& value) const;
   std::string read(const std::string& key) const;
 
-  // After a CommError every rank that fails calls this. Returns the ranks that did not call it
-  // within `grace`, which are those that died or hang. Throws CommError when the store is gone as
+  // Every rank calls this that met a CommError. A rank that lives is never among the lost ones,
+  // however slow it is: each process has a thread that tells of it, and the grace is counted in
+  // heartbeats of our own. Returns at once when all others have failed or ended; else after the
+  // grace, twice that for a rank of irregular beats. Throws CommError when the store is gone as
   // well.
-  std::vector<int64_t> silent_ranks(std::chrono::milliseconds grace) const;
+  OtherRanks report_failure() const;
 
   struct Impl;
 

@@ -27,6 +27,7 @@ std::map<std::string, std::string> reference_defaults() {
     defaults[line.substr(0, equals)] = line.substr(equals + 3);
   }
   // Tessera's own keys.
+  defaults["comm.grace_seconds"] = "3";
   defaults["model.attention"] = R"("auto")";
   defaults["model.attn_mask_type"] = R"("block_causal")";
   defaults["model.mask"] = R"("")";

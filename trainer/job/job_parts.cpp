@@ -53,7 +53,8 @@ World join_world(const Environment& environment, const JobConfig& config, at::De
                          .attempt = environment.restart_count,
                          .device = device.type(),
                          .device_index = environment.local_rank,
-                         .timeout = std::chrono::seconds(config.comm.init_timeout_seconds)});
+                         .timeout = std::chrono::seconds(config.comm.init_timeout_seconds),
+                         .grace = std::chrono::seconds(config.comm.grace_seconds)});
 }
 
 WorkWeights work_weights(Model& model) {

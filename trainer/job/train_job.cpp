@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/full.h>
 #include <c10/util/Exception.h>
+#include <c10/util/StringUtil.h>
 
 #include <chrono>
 
@@ -43,6 +44,22 @@ class AtExit {
  private:
   std::function<void()> function_;
 };
+
+// What became of the others, as the end of a sentence. Whoever is lost or has ended is the cause,
+// also when it is of another group: its peers fail first, and then theirs.
+std::string verdict_of(const OtherRanks& others) {
+  if (!others.lost.empty()) {
+    return c10::str("; no word from rank ", c10::Join(", ", others.lost), ": it died or hangs");
+  }
+  if (!others.ended.empty()) {
+    return c10::str("; rank ", c10::Join(", ", others.ended), " has ended before");
+  }
+  if (!others.going.empty()) {
+    return c10::str("; every rank still answers, and rank ", c10::Join(", ", others.going),
+                    " has met no error: it is slow, or waits for something else");
+  }
+  return "; every rank still answers";
+}
 
 }  // namespace
 
@@ -259,32 +276,15 @@ bool TrainJob::any_rank(bool here) const {
 }
 
 void TrainJob::name_lost_ranks(const CommError& error) const {
-  constexpr std::chrono::seconds kGrace(3);
   const std::string here = "rank " + std::to_string(mesh_.world().rank()) + ": " + error.what();
-  std::vector<int64_t> silent;
+  OtherRanks others;
   try {
-    silent = mesh_.world().silent_ranks(kGrace);
+    others = mesh_.world().report_failure();
   } catch (const CommError& store_error) {
     throw CommError(here + "; which rank is lost cannot be told: " + store_error.what(),
                     error.ranks);
   }
-  // A silent rank of another group may be the first cause, when this group's ranks failed one by
-  // another; or it has not noticed yet.
-  std::string lost, others;
-  for (const int64_t rank : silent) {
-    const auto& group = error.ranks;
-    const bool is_suspect =
-        group.empty() || std::find(group.begin(), group.end(), rank) != group.end();
-    std::string& list = is_suspect ? lost : others;
-    list += (list.empty() ? "" : ", ") + std::to_string(rank);
-  }
-  std::string verdict = "; every rank of the group still answers";
-  if (!lost.empty()) {
-    verdict = "; no word from rank " + lost + ": it died or hangs";
-  } else if (!others.empty()) {
-    verdict += ", but no word from rank " + others + ": it died, hangs or goes on alone";
-  }
-  throw CommError(here + verdict, error.ranks);
+  throw CommError(here + verdict_of(others), error.ranks);
 }
 
 void TrainJob::say_where_files_are() const {

@@ -65,6 +65,7 @@ TEST(Validate, Ranges) {
       {"checkpoint.keep_latest_k", "-1", "at least 2, or 0"},
       {"checkpoint.load_step", "-2", "at least 0, or -1"},
       {"comm.init_timeout_seconds", "0", "at least 1"},
+      {"comm.grace_seconds", "0", "at least 1"},
       {"parallelism.tensor_parallel_degree", "0", "at least 1"},
       {"parallelism.data_parallel_shard_degree", "0", "at least 1, or -1"},
       {"activation_checkpoint.memory_budget", "2", "from 0 to 1"},

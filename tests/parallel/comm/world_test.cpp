@@ -4,58 +4,48 @@
 #include <ATen/ops/tensor.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <atomic>
 #include <future>
+#include <latch>
+#include <thread>
+#include <utility>
 
 #include "parallel/comm/device_mesh.h"
+#include "parallel/comm/world_impl.h"
 #include "tests/support/errors.h"
+#include "tests/support/port.h"
 #include "tests/support/run_ranks.h"
 
 namespace tessera {
 namespace {
 
 using std::chrono::milliseconds;
+using testing::ReservedPort;
 using testing::run_ranks;
 
-// A port of this machine that is free, or taken for as long as the object lives.
-class Port {
- public:
-  explicit Port(bool taken) : socket_(socket(AF_INET, SOCK_STREAM, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(taken ? INADDR_ANY : INADDR_LOOPBACK);
-    bind(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address);
-    socklen_t size = sizeof address;
-    getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size);
-    number = ntohs(address.sin_port);
-    if (taken) listen(socket_, 1);
-    if (!taken) close(std::exchange(socket_, -1));
-  }
-  ~Port() {
-    if (socket_ >= 0) close(socket_);
-  }
-  int64_t number = 0;
-
- private:
-  int socket_;
+// A store that no rank serves.
+struct Server {
+  c10::intrusive_ptr<c10d::TCPStore> store = c10::make_intrusive<c10d::TCPStore>(
+      "127.0.0.1", c10d::TCPStoreOptions{.port = 0, .isServer = true, .waitWorkers = false});
 };
 
 TEST(World, OneRankNeedsNoNetwork) {
   const World world = World::connect({.port = 1});
   EXPECT_EQ(world.size(), 1);
   EXPECT_EQ(world.all().size(), 1);
-  EXPECT_TRUE(world.silent_ranks(milliseconds(1)).empty());
+  EXPECT_TRUE(world.report_failure().lost.empty());
   world.publish("key", "value");
   EXPECT_ERROR(world.read("key"), "World::read(\"key\")", "one rank");
 }
 
 TEST(World, RanksJoinOverTcpAndShareValues) {
-  const Port port(/*taken=*/false);
+  const ReservedPort port;
   const auto join = [&](int64_t rank) {
-    const World world = World::connect({.rank = rank, .size = 2, .port = port.number});
+    const World world = World::connect({.rank = rank, .size = 2, .port = port.number()});
     const at::Tensor sum = at::tensor(std::vector<double>{1.0 + static_cast<double>(rank)});
     world.all().all_reduce(sum).wait();
     world.publish("config/" + std::to_string(rank), "digest" + std::to_string(rank));
@@ -69,9 +59,9 @@ TEST(World, RanksJoinOverTcpAndShareValues) {
 }
 
 TEST(World, RanksThatDoNotJoinAreNamed) {
-  const Port port(/*taken=*/false);
+  const ReservedPort port;
   const std::string error = testing::message_of([&] {
-    World::connect({.rank = 0, .size = 3, .port = port.number, .timeout = milliseconds(300)});
+    World::connect({.rank = 0, .size = 3, .port = port.number(), .timeout = milliseconds(300)});
   });
   EXPECT_THAT(error, ::testing::HasSubstr("2 of 3 ranks did not join"));
   EXPECT_THAT(error, ::testing::HasSubstr("within 0.3 s"));
@@ -79,26 +69,27 @@ TEST(World, RanksThatDoNotJoinAreNamed) {
 }
 
 TEST(World, APortInUseAndAMissingStoreAreNamed) {
-  const Port taken(/*taken=*/true);
-  const std::string address = "127.0.0.1:" + std::to_string(taken.number);
+  const ReservedPort taken;
+  taken.take();
+  const std::string address = "127.0.0.1:" + std::to_string(taken.number());
   EXPECT_THAT(
-      testing::message_of([&] { World::connect({.rank = 0, .size = 2, .port = taken.number}); }),
+      testing::message_of([&] { World::connect({.rank = 0, .size = 2, .port = taken.number()}); }),
       ::testing::HasSubstr("rank 0 cannot serve the store of this run at " + address));
-  const Port free(/*taken=*/false);
+  const ReservedPort free;
   EXPECT_THAT(
       testing::message_of([&] {
-        World::connect({.rank = 1, .size = 2, .port = free.number, .timeout = milliseconds(300)});
+        World::connect({.rank = 1, .size = 2, .port = free.number(), .timeout = milliseconds(300)});
       }),
       ::testing::HasSubstr("rank 1 cannot reach the store"));
 }
 
 // The error is that of a build without NCCL, or of a machine without so many devices.
 TEST(World, ACudaDeviceThatIsNotThereIsOneErrorOnEachRank) {
-  const Port port(/*taken=*/false);
+  const ReservedPort port;
   const auto join = [&](int64_t rank) {
     const World world = World::connect({.rank = rank,
                                         .size = 2,
-                                        .port = port.number,
+                                        .port = port.number(),
                                         .device = c10::DeviceType::CUDA,
                                         .device_index = 100});
     return testing::message_of([&] { world.all(); });
@@ -124,25 +115,83 @@ TEST(World, GroupsAreRefusedWithoutThisRankOrOutOfOrder) {
   });
 }
 
-TEST(World, SilentRanksAreThoseThatDoNotReport) {
-  run_ranks(3, [](const World& world) {
-    if (world.rank() == 1) return;
-    EXPECT_EQ(world.silent_ranks(milliseconds(500)), std::vector<int64_t>{1});
+// Ranks of one process whose silence is noticed soon.
+std::vector<World> quick_worlds(int64_t size) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  std::vector<World> worlds;
+  for (int64_t rank = 0; rank < size; ++rank) {
+    worlds.push_back(World::Impl::over(
+        store, store,
+        {.rank = rank, .size = size, .store_is_served = true, .grace = milliseconds(120)}));
+  }
+  return worlds;
+}
+
+TEST(World, OfTheOthersAfterAFailureEachIsToldHowItIs) {
+  std::vector<World> worlds = quick_worlds(4);
+  std::thread failed([&] { worlds[1].report_failure(); });
+  std::exchange(worlds[2], World());
+  const OtherRanks others = worlds[0].report_failure();  // rank 3 computes
+  failed.join();
+  EXPECT_THAT(others.lost, ::testing::IsEmpty());
+  EXPECT_THAT(others.ended, ::testing::ElementsAre(2));
+  EXPECT_THAT(others.going, ::testing::ElementsAre(3));
+}
+
+TEST(World, ARankWhoseHeartStandsStillIsLost) {
+  const c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::HashStore>();
+  store->set(Heart::key(1), to_text({.num_beats = 7}));
+  const World world = World::Impl::over(
+      store, store, {.size = 2, .store_is_served = true, .grace = milliseconds(120)});
+  EXPECT_THAT(world.report_failure().lost, ::testing::ElementsAre(1));
+}
+
+TEST(World, ALostStoreIsAnErrorForWhoAsksAfterTheOthers) {
+  auto server = std::make_unique<Server>();
+  const auto join = [&](int64_t rank) {
+    return World::connect({.rank = rank,
+                           .size = 2,
+                           .port = server->store->getPort(),
+                           .store_is_served = true,
+                           .grace = milliseconds(120)});
+  };
+  std::future<World> second = std::async(std::launch::async, join, 1);
+  const World first = join(0);
+  second.get();
+  server.reset();
+  EXPECT_ERROR(first.report_failure(), "the store at 127.0.0.1:", "is gone as well: ");
+}
+
+// It serves the store, and they may still ask.
+TEST(World, Rank0StaysUntilTheOthersHaveLeft) {
+  const ReservedPort port;
+  const auto join = [&](int64_t rank) {
+    return World::connect({.rank = rank, .size = 2, .port = port.number()});
+  };
+  std::future<World> joined = std::async(std::launch::async, join, 1);
+  World first = join(0), second = joined.get();
+  std::atomic<bool> has_left = false;
+  std::thread leaving([&] {
+    std::exchange(first, World());
+    has_left = true;
   });
+  for (int i = 0; i < 100; ++i) second.publish("key", "value " + std::to_string(i));
+  EXPECT_EQ(second.read("key"), "value 99");
+  EXPECT_FALSE(has_left);
+  std::exchange(second, World());
+  leaving.join();
 }
 
 TEST(World, TimeoutsOfGroupsCanBeShortened) {
-  run_ranks(2, [](const World& world) {
+  std::latch has_failed(1);
+  run_ranks(2, [&](const World& world) {
     const ProcessGroup group = world.all();
     world.set_timeout(milliseconds(200));
-    if (world.rank() == 1) {
-      world.silent_ranks(milliseconds(5000));  // stays connected until rank 0 has failed
-      return;
-    }
+    if (world.rank() == 1) return has_failed.wait();  // and stays connected
     const at::Tensor x = at::tensor(std::vector<double>{1.0});
     EXPECT_THAT(testing::message_of([&] { group.all_reduce(x).wait(); }),
                 ::testing::HasSubstr("Timed out"));
-    EXPECT_TRUE(world.silent_ranks(milliseconds(5000)).empty());
+    has_failed.count_down();
   });
 }
 
