@@ -10,7 +10,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <atomic>
-#include <chrono>
 #include <deque>
 
 #include "parallel/pipeline/schedules/make_schedule.h"
@@ -178,38 +177,39 @@ TEST(PipelineRuntime, NotesWhenItComputed) {
   }
 }
 
-// One rank's stage fails. It leaves, and the others, which wait for it, fail at once instead of
-// after the timeout of 60 s.
+// One rank's stage fails. It leaves, and the others, which wait for it, fail because of that and
+// not by the limit of their operations.
 TEST(PipelineRuntime, LostStageEndsAllRanks) {
   constexpr int64_t kRanks = 4;
   const ExecutionPlan plan =
       derive_communication(make_schedule("1F1B", {.num_ranks = kRanks, .num_microbatches = 8}));
   std::atomic<int> num_comm_errors = 0, num_own_errors = 0;
-  const auto begin = std::chrono::steady_clock::now();
-  EXPECT_ERROR(testing::run_ranks(kRanks,
-                                  [&](const World& world) {
-                                    const Problem problem(kRanks, 8);
-                                    RankStages stages(problem, {world.rank()});
-                                    const auto inner = stages.stages[0].forward;
-                                    stages.stages[0].forward = [&](const Tensor& x, int64_t m) {
-                                      TORCH_CHECK(world.rank() != 2 || m != 3, "stage 2 is killed");
-                                      return inner(x, m);
-                                    };
-                                    PipelineRuntime runtime(plan, world.all(), stages.stages);
-                                    try {
-                                      runtime.run(problem.pipeline_inputs(1));
-                                    } catch (const CommError&) {
-                                      ++num_comm_errors;
-                                      throw;
-                                    } catch (const c10::Error&) {
-                                      ++num_own_errors;
-                                      throw;
-                                    }
-                                  }),
+  EXPECT_ERROR(testing::run_ranks(
+                   kRanks,
+                   [&](const World& world) {
+                     const Problem problem(kRanks, 8);
+                     RankStages stages(problem, {world.rank()});
+                     const auto inner = stages.stages[0].forward;
+                     stages.stages[0].forward = [&](const Tensor& x, int64_t m) {
+                       TORCH_CHECK(world.rank() != 2 || m != 3, "stage 2 is killed");
+                       return inner(x, m);
+                     };
+                     PipelineRuntime runtime(plan, world.all(), stages.stages);
+                     try {
+                       runtime.run(problem.pipeline_inputs(1));
+                     } catch (const CommError& error) {
+                       ++num_comm_errors;
+                       EXPECT_EQ(std::string(error.what()).find("Timed out"), std::string::npos)
+                           << error.what();
+                       throw;
+                     } catch (const c10::Error&) {
+                       ++num_own_errors;
+                       throw;
+                     }
+                   }),
                "stage 2 is killed");
   EXPECT_EQ(num_comm_errors, kRanks - 1);
   EXPECT_EQ(num_own_errors, 1);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
 }
 
 TEST(PipelineRuntime, DropsWhatWasPutOffWhenAStageFails) {

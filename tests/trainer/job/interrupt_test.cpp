@@ -4,7 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sstream>
+
 #include "tests/support/errors.h"
+#include "tests/support/files.h"
 
 namespace tessera {
 namespace {
@@ -28,6 +31,22 @@ std::pair<int, std::string> run_in_child(const Body& body) {
   int status = 0;
   waitpid(child, &status, 0);
   return {status, text};
+}
+
+// Waits until a process that does nothing but read waits for what it reads, and has taken the
+// signals that it was sent.
+void wait_until_asleep(pid_t pid) {
+  while (true) {
+    std::istringstream status(testing::content_of("/proc/" + std::to_string(pid) + "/status"));
+    std::string state, pending;
+    for (std::string word; status >> word;) {
+      if (word == "State:") status >> state;
+      if (word == "ShdPnd:") status >> pending;
+    }
+    if (state.empty() || state == "Z") return;  // it has ended
+    if (state == "S" && pending.find_first_not_of('0') == std::string::npos) return;
+    usleep(1000);
+  }
 }
 
 class InterruptSignal : public ::testing::TestWithParam<int> {};
@@ -103,9 +122,9 @@ TEST(Interrupt, ReadsOfTheStepAtHandAreRestarted) {
     const InterruptGuard interrupt;
     const pid_t reader = getpid();
     if (fork() == 0) {
-      usleep(50'000);
+      wait_until_asleep(reader);
       kill(reader, SIGINT);
-      usleep(50'000);
+      wait_until_asleep(reader);
       _exit(write(ends[1], "x", 1) == 1 ? 0 : 1);
     }
     char byte = 0;

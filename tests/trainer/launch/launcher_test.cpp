@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -194,9 +195,7 @@ TEST_F(LauncherTest, RanksThatIgnoreTheRequestToStopAreKilled) {
           "while true; do sleep 0.1; done",
       2);
   options.grace = 100ms;
-  const auto start_time = std::chrono::steady_clock::now();
-  EXPECT_EQ(launch(options), 1);
-  EXPECT_LT(std::chrono::steady_clock::now() - start_time, 8s);
+  EXPECT_EQ(launch(options), 1) << "rank 0 never ends by itself";
   EXPECT_TRUE(none_alive(2));
 }
 
@@ -207,6 +206,7 @@ TEST_F(LauncherTest, RanksMayUseTheGracePeriod) {
           "trap 'sleep 0.3; echo saved; exit 0' TERM; echo 1 > $DIR/ready; "
           "while true; do sleep 0.01; done",
       2);
+  options.grace = 24h;
   EXPECT_EQ(launch(options), 1);
   EXPECT_EQ(output(), "[rank 0] saved\n");
 }
@@ -323,7 +323,11 @@ TEST_F(LauncherTest, AReaderThatPausesDoesNotKeepItFromSignals) {
   options.output_fd = ends[1];
   const pid_t launcher = start(options);
   ASSERT_TRUE(eventually([&] { return have_started(1); }));
-  std::this_thread::sleep_for(300ms);  // the pipe and the launcher's own buffer fill up
+  const auto is_full = [&] {
+    pollfd entry = {ends[1], POLLOUT, 0};
+    return poll(&entry, 1, 0) == 0;
+  };
+  ASSERT_TRUE(eventually(is_full));  // the launcher cannot write what it holds
   kill(launcher, SIGTERM);
   EXPECT_TRUE(eventually([&] { return none_alive(1); }));
   kill(launcher, SIGTERM);  // it still waits for the reader; now it gives up
