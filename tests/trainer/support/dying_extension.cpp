@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "attention/backends/flex/flex_attention.h"
 #include "models/extension.h"
 
 namespace {
