@@ -40,7 +40,7 @@ std::map<std::string, std::string> reference_defaults() {
 
 TEST(JobConfig, DefaultsAreTorchTitans) {
   const std::map<std::string, std::string> expected = reference_defaults();
-  ASSERT_EQ(expected.size(), 160u);
+  ASSERT_EQ(expected.size(), 161u);
   std::map<std::string, std::string> actual;
   const JobConfig config;
   for (const ConfigSection& section : configs::config_sections()) {
