@@ -9,14 +9,14 @@ namespace {
 
 using torch::autograd::AutogradContext;
 
-// What the graph keeps besides saved tensors.
+// What the graph keeps besides the saved tensors.
 struct Held : torch::CustomClassHolder {
   Held(BackwardFn backward_fn, const Tensors& inputs) : backward(std::move(backward_fn)) {
     for (const at::Tensor& input : inputs) is_defined.push_back(input.defined());
   }
 
   BackwardFn backward;
-  std::vector<bool> is_defined;  // by input
+  std::vector<bool> is_defined;  // for each input
   bool has_saved = false;
 };
 
@@ -25,7 +25,7 @@ constexpr size_t kArgumentsAfterInputs = 3;
 
 BackwardCall call_of(const AutogradContext& context, const Held& held, Tensors gradients) {
   BackwardCall call{.saved = {}, .gradients = std::move(gradients), .wanted = {}};
-  // Asked for nothing, LibTorch would still refuse a second backward pass.
+  // LibTorch refuses a second backward pass even where nothing is asked for.
   if (held.has_saved) call.saved = context.get_saved_variables();
   size_t edge = 0;
   for (const bool is_defined : held.is_defined) {

@@ -27,8 +27,8 @@ void Heart::run() {
   }
 }
 
-// The mutex is held, or there is no thread yet. A beat cannot throw: who waits for the next one
-// hears that the store is gone.
+// Called with the mutex held, or before there is a thread. A beat cannot throw: whoever waits for
+// the next one hears that the store is gone.
 void Heart::write() {
   try {
     store_->set(key_, to_text(sign_));

@@ -1,5 +1,5 @@
-// Internal to parallel/comm: what a rank says of itself, and what others make of it. Plain values;
-// heart.h has the thread that speaks.
+// Life signs: what a rank says of itself, and what the others conclude from it. All of it is plain
+// values; heart.h has the thread that speaks.
 //
 // A rank that is slow, or waits for somebody, must not be taken for a dead one. So each process
 // counts its heartbeats where all can read them, and an observer looks once for each of its own:
@@ -8,6 +8,8 @@
 //   LifeWatch watch({.rank = 0, .num_ranks = 4, .patience = 12});
 //   while (!watch.is_settled()) watch.look(signs);            // at every heartbeat of our own
 //   watch.others(Life::kLost)                                 // {3}
+//
+// Internal to parallel/comm.
 #pragma once
 
 #include <cstdint>
@@ -25,26 +27,26 @@ struct LifeSign {
 };
 
 std::string to_text(const LifeSign& sign);
-LifeSign life_sign_of(const std::string& text);  // what to_text wrote
+LifeSign life_sign_of(const std::string& text);  // reads what to_text wrote
 
 enum class Life {
-  kUnknown,  // not looked at for long enough
-  kLives,    // beats, and has not failed
-  kFailed,   // met a CommError as we did; lives, or has left since
-  kLeft,     // ended in order, without one
-  kLost,     // no beat for as many looks as we have patience
+  kUnknown,  // it was not watched for long enough
+  kLives,    // it beats, and has not failed
+  kFailed,   // it met a CommError as we did, and lives or has left since
+  kLeft,     // it ended in order, without a CommError
+  kLost,     // it did not beat during as many looks as we have patience
 };
 
 class LifeWatch {
  public:
   struct Options {
-    int64_t rank = 0;  // who looks
+    int64_t rank = 0;  // the observer
     int64_t num_ranks = 1;
-    int64_t patience = 1;  // looks
+    int64_t patience = 1;  // in looks
   };
   explicit LifeWatch(const Options& options);
 
-  // By rank.
+  // Takes one look; `signs` has an entry for each rank.
   void look(const std::vector<LifeSign>& signs);
 
   Life life(int64_t rank) const;
@@ -57,7 +59,7 @@ class LifeWatch {
  private:
   struct Seen {
     LifeSign sign;
-    int64_t changed_at = 0;  // the look that showed another number of beats than the one before
+    int64_t changed_at = 0;  // the last look at which the number of beats had changed
   };
   Options options_;
   std::vector<Seen> seen_;

@@ -19,7 +19,8 @@ bool is_loopback(const std::string& address) {
   return address == "localhost" || address.rfind("127.", 0) == 0 || address == "::1";
 }
 
-// What a rank says once it is connected to all others of a group; else why it is not.
+// What a rank answers once it is connected to all others of a group; any other answer is the reason
+// why it is not.
 constexpr const char* kConnected = "connected";
 
 double seconds(Milliseconds time) { return static_cast<double>(time.count()) / 1000; }
@@ -45,13 +46,13 @@ c10::intrusive_ptr<c10d::Backend> connect_rank(const BackendRequest& request,
   } catch (const std::exception& error) {
     try {
       members.answer(*request.store, backend_message(error));
-    } catch (const std::exception&) {  // of the store; the first error is the one to tell
+    } catch (const std::exception&) {  // the store failed too; the first error is the one to tell
     }
     throw;
   }
 }
 
-// Waits for the others; what is wrong with them, or "".
+// Waits for the others, and returns what is wrong with them, or "".
 std::string trouble_with_others(const RollCall& members, const std::vector<int64_t>& ranks,
                                 c10d::Store& store, Milliseconds timeout) {
   std::vector<int64_t> missing = members.wait(store, timeout);
@@ -97,11 +98,11 @@ c10::intrusive_ptr<c10d::Store> open_store(const WorldOptions& options) {
   tcp.port = static_cast<uint16_t>(options.port);
   tcp.isServer = options.rank == 0 && !options.store_is_served;
   tcp.waitWorkers = false;
-  // One that this process serves answers as soon as the processor lets it.
+  // A store that this process serves answers as soon as the processor lets it.
   if (!tcp.isServer) tcp.timeout = options.timeout;
   try {
     auto store = c10::make_intrusive<c10d::TCPStore>(options.address, tcp);
-    store->setTimeout(options.timeout);  // Gloo's for connecting as well
+    store->setTimeout(options.timeout);  // Gloo connects with this timeout as well
     return c10::make_intrusive<c10d::PrefixStore>(
         "tessera/attempt" + std::to_string(options.attempt), std::move(store));
   } catch (const std::exception& error) {

@@ -1,4 +1,4 @@
-// Internal to parallel/comm: how ranks meet over a store, at the start and in each group.
+// How ranks meet over a store, at the start and in each group. Internal to parallel/comm.
 #pragma once
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -13,10 +13,10 @@
 
 namespace tessera {
 
-// "10.0.0.1:29500"
+// The address of the store for messages, such as "10.0.0.1:29500".
 std::string where(const WorldOptions& options);
 
-// Rank `rank` of a number of ranks says `text` under `topic`, and hears what the others say.
+// A roll call of `size` ranks: rank `rank` answers under `topic`, and hears who else has.
 struct RollCall {
   std::string topic;
   int64_t rank = 0;
@@ -43,8 +43,8 @@ using MakeBackend = std::function<c10::intrusive_ptr<c10d::Backend>(const Backen
 
 // The backend of a group, once every rank of it is connected to every other: a rank that left
 // earlier would be a lost peer for those that still connect. Throws CommError when this rank cannot
-// connect, and when another cannot or does not in time, naming it; what else `make` throws, after
-// the others have been told.
+// connect, and when another cannot or does not in time, naming it. Whatever else `make` throws is
+// passed on after the others have been told.
 c10::intrusive_ptr<c10d::Backend> connect_group(const c10::intrusive_ptr<c10d::Store>& store,
                                                 const WorldOptions& options,
                                                 const std::string& name,

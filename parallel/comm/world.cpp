@@ -24,7 +24,7 @@ std::vector<int64_t> every_rank(int64_t size) {
   return ranks;
 }
 
-// Not those that never joined.
+// The ranks that have a life sign, which those that never joined have not.
 std::vector<int64_t> who_has_spoken(c10d::Store& store, int64_t size) {
   std::vector<int64_t> ranks = every_rank(size);
   std::erase_if(ranks, [&](int64_t rank) { return !store.check({Heart::key(rank)}); });
@@ -46,7 +46,7 @@ World::World() : impl_(std::make_shared<Impl>()) {}
 World World::connect(const WorldOptions& options) {
   check_options(options);
   if (options.size == 1) return Impl::without_store(options);
-  auto store = open_store(options);  // first: it may have to be served
+  auto store = open_store(options);  // the first connection, as the store may have to be served
   World world = Impl::over(std::move(store), reopen_store(options), options);
   join(*world.impl_->store, options);
   return world;

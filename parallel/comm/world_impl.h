@@ -1,4 +1,4 @@
-// Internal to parallel/comm: a World's parts, with c10d's headers.
+// The parts of a World, with c10d's headers. Internal to parallel/comm.
 #pragma once
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -23,7 +23,7 @@ struct World::Impl {
   // is lost, at most options.timeout: they may still ask who is lost.
   ~Impl();
 
-  // A rank that meets the others at `store`. heart_store: the same one, by a connection of its own.
+  // A rank that meets the others at `store`. heart_store is a second connection to it.
   static World over(c10::intrusive_ptr<c10d::Store> store,
                     c10::intrusive_ptr<c10d::Store> heart_store, const WorldOptions& options);
   static World without_store(const WorldOptions& options);

@@ -1,5 +1,6 @@
-// Few of many combinations, such that any two values that meet in one of the many meet in one of
-// the few: most faults need no more than two. The rest is for suites called Soak...
+// Pairwise covers: a few of many combinations, such that any two values that meet in one of the
+// many meet in one of the few. Most faults need no more than two values. All combinations are for
+// suites whose name begins with Soak.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,7 @@ namespace tessera::testing {
 // The value of each parameter, in the same order in every combination.
 using Combination = std::vector<int64_t>;
 
-// (parameter, value, parameter, value).
+// Two values that meet, as (parameter, value, parameter, value).
 using ValuePair = std::tuple<size_t, int64_t, size_t, int64_t>;
 
 inline std::set<ValuePair> pairs_of(const Combination& values) {
@@ -45,8 +46,8 @@ inline std::vector<Combination> all_combinations(
   return all;
 }
 
-// Indices of the few, ascending: again and again the combination with the most new pairs, and the
-// first of several.
+// The indices of a cover, ascending. It takes, again and again, the combination with the most new
+// pairs, and the first of several such.
 inline std::vector<size_t> pairwise_cover(const std::vector<Combination>& all) {
   std::set<ValuePair> missing;
   for (const Combination& values : all) missing.merge(pairs_of(values));
@@ -67,8 +68,8 @@ inline std::vector<size_t> pairwise_cover(const std::vector<Combination>& all) {
   return {picked.begin(), picked.end()};
 }
 
-// The few of any list, given each element's values; of elements that have the same name, at least
-// one is among them.
+// A cover of any list, given the values of each element; every name that an element has is the name
+// of at least one in the cover.
 template <typename T, typename ValuesOf, typename NameOf>
 std::vector<T> pairwise(const std::vector<T>& all, const ValuesOf& values_of,
                         const NameOf& name_of) {

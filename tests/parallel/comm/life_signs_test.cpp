@@ -38,7 +38,7 @@ TEST(LifeWatch, ARankWithoutABeatIsLostAfterThatManyLooks) {
   EXPECT_TRUE(watch.is_settled());
 }
 
-// One beat in three of ours: its machine is busier than this one.
+// The other rank beats once while we beat three times: its machine is busier than this one.
 TEST(LifeWatch, ASlowRankLives) {
   LifeWatch watch = watch_of_three();
   int num_looks = 0;
@@ -50,7 +50,7 @@ TEST(LifeWatch, ASlowRankLives) {
   EXPECT_THAT(watch.others(Life::kLives), ElementsAre(1, 2));
 }
 
-// Its last beat was seen by the second look.
+// The second look saw the last beat of the rank that then fell silent.
 TEST(LifeWatch, ARankThatDiesWhileWeLookIsLost) {
   LifeWatch watch = watch_of_three();
   watch.look(beats(5, 5));

@@ -59,7 +59,7 @@ TEST_F(TwoRanks, NoneLeavesAGroupThatAnotherIsStillConnectingTo) {
   EXPECT_TRUE(first_has_its_group);
 }
 
-// At once: the time limit is minutes.
+// The error comes at once: the time limit is minutes.
 TEST_F(TwoRanks, ARankThatCannotConnectIsNamedByThoseThatCould) {
   std::string error;
   std::thread first([&] { error = testing::message_of([&] { connect(0, idle_backend); }); });
@@ -87,8 +87,8 @@ TEST(ConnectGroup, ARankThatDoesNotComeIsNamed) {
   EXPECT_EQ(half.wait(*store, milliseconds(1)), (std::vector<int64_t>{0, 2}));
 }
 
-// Ranks that are done at once, in the groups of a mesh and with large messages on their way: what a
-// rank has sent arrives although it has left.
+// Ranks leave as soon as they are done, from the groups of a mesh and with large messages on their
+// way: what a rank has sent arrives although it has left.
 TEST(Leaving, WhatWasSentArrives) {
   for (int round = 0; round < 5; ++round) {
     testing::run_ranks(8, [](const World& world) { DeviceMesh(world, {.cp = 2, .tp = 2}); });
