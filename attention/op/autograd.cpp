@@ -9,7 +9,7 @@ namespace {
 
 using torch::autograd::AutogradContext;
 
-// What the graph keeps besides the saved tensors.
+// A graph node keeps this besides the saved tensors.
 struct Held : torch::CustomClassHolder {
   Held(BackwardFn backward_fn, const Tensors& inputs) : backward(std::move(backward_fn)) {
     for (const at::Tensor& input : inputs) is_defined.push_back(input.defined());

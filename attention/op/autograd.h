@@ -8,7 +8,7 @@
 //                   })[0];
 //   }
 //
-// What happens is torch::autograd::Function: forward runs without recording; backward's own
+// record() is torch::autograd::Function underneath: forward runs without recording; backward's own
 // operations are recorded where the caller creates a graph of gradients.
 #pragma once
 
@@ -24,7 +24,7 @@ using Tensors = std::vector<at::Tensor>;
 struct Forwarded {
   Tensors outputs;
 
-  // What backward reads: inputs, outputs or others, also undefined ones. It is released after
+  // Backward reads these: inputs, outputs or others, also undefined ones. They are released after
   // backward, and backward throws c10::Error if one of them was changed in place since. Tensors
   // that backward captures instead live as long as the graph, and an output among them forever.
   Tensors saved = {};
@@ -40,7 +40,7 @@ struct BackwardCall {
 // undefined input gets.
 using BackwardFn = std::function<Tensors(const BackwardCall&)>;
 
-// What backward gets for an output that has no gradient.
+// Backward gets this for an output that has no gradient.
 enum class AbsentGradient { kZeros, kUndefined };
 
 // Runs forward, and returns its outputs as a function of those inputs that are defined.

@@ -33,9 +33,9 @@ struct Range {
   std::string text() const;  // "at least 1, or -1"
 };
 
-// What becomes of values that are well formed. kAll: all work. kLimited: only supported_values
-// work, others are refused. kInert: any value is accepted, because `reason` says why it changes
-// nothing.
+// A field's support tells which well-formed values work. kAll: all of them. kLimited: only
+// supported_values, and others are refused. kInert: any value is accepted, because `reason` says
+// why it changes nothing.
 enum class Support { kAll, kLimited, kInert };
 
 // A key: where it is, what it means, what it may be.

@@ -53,7 +53,7 @@ void assign_config_value(T& member, const ConfigValue& value) {
   }
 }
 
-// What messages call a type: "an integer", "true or false", "a list of strings", ...
+// The name of a type in messages: "an integer", "true or false", "a list of strings", ...
 std::string type_name(ValueType type);
 
 // The value in TOML's notation: 8, 8e-4, "text", ["a", "b"]; `none` when unset. Doubles are in the

@@ -13,7 +13,7 @@ namespace tessera::configs {
 
 namespace {
 
-// What messages call the value that was got.
+// Names the value that was got, for messages.
 std::string describe(const toml::node& node) {
   if (const auto* text = node.as_string()) return "string " + quote_briefly(text->get());
   if (const auto* number = node.as_integer()) return "integer " + std::to_string(number->get());

@@ -14,7 +14,7 @@ namespace tessera {
 // Uses the processor's instruction where there is one (about 8 bytes in 3 cycles).
 uint32_t crc32c(const void* data, size_t size, uint32_t crc_so_far = 0);
 
-// The same checksum by tables, for any processor; crc32c falls back to it.
+// Computes the checksum of crc32c by tables, on any processor; crc32c falls back to it.
 uint32_t crc32c_by_tables(const void* data, size_t size, uint32_t crc_so_far = 0);
 
 }  // namespace tessera

@@ -228,7 +228,7 @@ void Loader::plan_part(const SavedTensor& saved, const NamedShard& part) {
   }
 }
 
-// What messages call the file of these tensors, or the files when there are several.
+// Names the file of these tensors for messages, or the files when there are several.
 std::string Loader::where(const char* stem) const {
   const std::string file = checkpoint_file(stem, 0, 1);
   return manifest_.contents.files.contains(file) ? in_folder(path_, file)
