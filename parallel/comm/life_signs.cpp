@@ -34,13 +34,17 @@ void LifeWatch::look(const std::vector<LifeSign>& signs) {
   }
 }
 
+bool LifeWatch::is_silent(int64_t rank) const {
+  return num_looks_ - seen_[static_cast<size_t>(rank)].changed_at >= options_.patience;
+}
+
 // A rank that was seen to beat might have died since: it lives when it still beats after we have
 // looked for as long as a silent one would have been given.
 Life LifeWatch::life(int64_t rank) const {
   const Seen& seen = seen_[static_cast<size_t>(rank)];
   if (seen.sign.has_failed) return Life::kFailed;
   if (seen.sign.has_left) return Life::kLeft;
-  if (num_looks_ - seen.changed_at >= options_.patience) return Life::kLost;
+  if (is_silent(rank)) return Life::kLost;
   return seen.changed_at > options_.patience ? Life::kLives : Life::kUnknown;
 }
 
@@ -54,9 +58,8 @@ std::vector<int64_t> LifeWatch::others(Life wanted) const {
 
 bool LifeWatch::is_alone() const {
   for (int64_t rank = 0; rank < options_.num_ranks; ++rank) {
-    const Seen& seen = seen_[static_cast<size_t>(rank)];
-    const bool is_silent = num_looks_ - seen.changed_at >= options_.patience;
-    if (rank != options_.rank && !seen.sign.has_left && !is_silent) return false;
+    const bool has_left = seen_[static_cast<size_t>(rank)].sign.has_left;
+    if (rank != options_.rank && !has_left && !is_silent(rank)) return false;
   }
   return true;
 }

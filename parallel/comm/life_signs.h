@@ -57,6 +57,9 @@ class LifeWatch {
   bool is_alone() const;
 
  private:
+  // Whether the rank did not beat during as many looks as we have patience.
+  bool is_silent(int64_t rank) const;
+
   struct Seen {
     LifeSign sign;
     int64_t changed_at = 0;  // the last look at which the number of beats had changed
